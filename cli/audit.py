@@ -7,6 +7,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 from securesystemslib.dsse import Envelope
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.common.audit.attestation import read_statement, request_of
@@ -18,9 +19,7 @@ from disinherit.common.errors import AuditError
 from disinherit.common.files import write_atomic
 from disinherit.v1 import coordinator_pb2 as pb
 
-app = typer.Typer(
-    help="Export the audit log, and verify an export.", no_args_is_help=True, suggest_commands=False
-)
+app = Commands("Export the audit log, and verify an export.")
 
 
 @app.command(
@@ -37,7 +36,10 @@ def export(
     ] = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Write the audit log to a file, and print its head: note it elsewhere."""
+    """Export the audit log and print its head hash.
+
+    Keep that hash somewhere the coordinator's administrators cannot change.
+    """
     request = pb.ExportAuditRequest(request_id=request_id)
     lines = [answer.line for answer in connection.stream(lambda stub: stub.ExportAudit, request)]
     header = read_header(lines[0] if lines else b"")
@@ -60,8 +62,8 @@ def keys(
 ) -> int:
     """Write the coordinator's public keys to a file, oldest first.
 
-    Each key has the times between which it signed; revoked keys are left out. A verifier must get
-    the keys from a trusted source: compare the ids.
+    Each key has the times between which it signed; revoked keys are left out. Verifiers must get
+    these keys from a source they trust; compare the key ids.
     """
     known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     if not known:
@@ -165,8 +167,9 @@ def ask_attestation(connection: Connection, request_id: str) -> bytes:
 @app.command(
     epilog="Examples:\n\n"
     "disinherit audit verify audit.jsonl\n\n"
-    "disinherit audit verify audit.jsonl --key coordinator.pub\n\n"
-    "disinherit audit verify audit.jsonl --key coordinator.pub --attestation attestation.json\n\n"
+    "disinherit audit verify audit.jsonl --public-key coordinator.pub\n\n"
+    "disinherit audit verify audit.jsonl --public-key coordinator.pub "
+    "--attestation attestation.json\n\n"
     "disinherit audit verify audit.jsonl --head "
     "9c56cc51b374c3ba189210d5b6d4bf57790d351c96c47c02190ecf1e430635ab"
 )
@@ -177,7 +180,12 @@ def verify(
     ] = "",
     key: Annotated[
         Path | None,
-        typer.Option(help="Public keys of the coordinator, PEM; one must have signed the export."),
+        typer.Option(
+            "--public-key",
+            "--key",
+            metavar="PEM",
+            help="Public keys of the coordinator; one must have signed the export.",
+        ),
     ] = None,
     attestation: Annotated[
         Path | None,
@@ -198,7 +206,7 @@ def verify(
             f"Expected the head of a log, 64 lower-case hexadecimal digits, but got {head!r}."
         )
     if attestation is not None and key is None:
-        raise AuditError("Expected --key with --attestation: the keys that may sign it.")
+        raise AuditError("Expected --public-key with --attestation: the keys that may sign it.")
     trusted = None if key is None else _trusted(key)
     envelope: Envelope | None = None
     request = ""
@@ -298,7 +306,7 @@ def _show(
         return
     about = f" about {header.request_id}" if header.request_id else ""
     print_line(f"sound: {header.entries} entries{about}, head {header.head or 'none'}")
-    unchecked = "" if checked else ", not checked: give the key with --key"
+    unchecked = "" if checked else ", not checked: give the key with --public-key"
     print_line(_signed(header) + (unchecked if header.signatures else ""))
     if attested:
         print_line(f"the attestation of {attested} is signed and agrees with the log")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.output import print_line, warn_line
 
 RUN_EXAMPLES = (
@@ -15,11 +16,7 @@ RUN_EXAMPLES = (
 )
 REPORT_EXAMPLES = "Example: disinherit bench report runs/quick --markdown docs/results.md"
 
-app = typer.Typer(
-    help="Measure methods of unlearning, always beside exact retraining.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = Commands("Measure methods of unlearning, always beside exact retraining.")
 
 
 @app.command(epilog=RUN_EXAMPLES)

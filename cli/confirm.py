@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.output import as_time, print_line
 from disinherit.server.now import now_us
 from disinherit.server.service.confirming import PERSON, opened
@@ -15,11 +16,7 @@ from disinherit.server.store.retention import find_due
 from disinherit.server.store.signed_log import accept_log
 from disinherit.server.store.signing import key_file
 
-app = typer.Typer(
-    help="Confirm the clock, or a log with lost entries; on the coordinator's machine only.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = Commands("Confirm the clock, or a log with lost entries; on the coordinator's machine only.")
 
 ConfigOption = Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protoc
 
 import typer
 
+from disinherit.cli.commands import CONNECTION
 from disinherit.common.errors import CampaignError, DisinheritError, InputError, StoreError
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ PageAsk = TypeVar("PageAsk", bound=_Paged)
 Page = TypeVar("Page", bound=_Page)
 
 
+def _connection(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=CONNECTION, **settings)
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """Address of the service and credentials of the caller.
@@ -56,35 +61,52 @@ class Connection:
 
     server: Annotated[
         str,
-        typer.Option(
+        _connection(
+            metavar="HOST:PORT",
             envvar="DISINHERIT_SERVER",
-            show_envvar=False,  # a narrow column would cut it, and does not cut words of a text
-            help="The coordinator, as host:port; DISINHERIT_SERVER by default.",
+            show_envvar=False,  # the text has it
+            help="The coordinator; DISINHERIT_SERVER by default.",
         ),
     ] = "127.0.0.1:50051"
     token: Annotated[
         str,
-        typer.Option(
+        _connection(
             envvar="DISINHERIT_TOKEN",
             help="Your access token. Prefer the environment variable to this option.",
         ),
     ] = ""
     ca: Annotated[
         Path | None,
-        typer.Option(
+        _connection(
+            metavar="PEM",
             envvar="DISINHERIT_CA",
-            help="PEM of the authority that signed the coordinator's certificate. Without it, "
-            "plaintext on this machine and the system's authorities elsewhere.",
+            help="The authority that signed the coordinator's certificate. Without it, plaintext "
+            "on this machine and the system's authorities elsewhere.",
         ),
     ] = None
     cert: Annotated[
         Path | None,
-        typer.Option(envvar="DISINHERIT_CERT", help="Your certificate in PEM, for mTLS."),
+        _connection(
+            "--tls-cert",
+            "--cert",
+            metavar="PEM",
+            envvar="DISINHERIT_CERT",
+            help="Your certificate, for mutual TLS.",
+        ),
     ] = None
     key: Annotated[
-        Path | None, typer.Option(envvar="DISINHERIT_KEY", help="Its private key in PEM.")
+        Path | None,
+        _connection(
+            "--tls-key",
+            "--key",
+            metavar="PEM",
+            envvar="DISINHERIT_KEY",
+            help="The private key of your certificate.",
+        ),
     ] = None
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an answer.")] = 30.0
+    timeout: Annotated[
+        float, _connection(min=0.1, metavar="SECONDS", help="Time to wait for an answer.")
+    ] = 30.0
 
     def call(
         self, method: "Callable[[CoordinatorStub], Unary[Ask, Answer]]", request: Ask
@@ -164,7 +186,9 @@ class Connection:
             return grpc.insecure_channel(self.server)
         authority, chain, key = (_read(path) for path in (self.ca, self.cert, self.key))
         if (chain is None) != (key is None):
-            raise InputError("Expected --cert and --key together, but got only one of them.")
+            raise InputError(
+                "Expected --tls-cert and --tls-key together, but got only one of them."
+            )
         credentials = grpc.ssl_channel_credentials(authority, key, chain)
         return grpc.secure_channel(self.server, credentials)
 

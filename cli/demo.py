@@ -12,12 +12,12 @@ EXAMPLES = "Example: disinherit demo --forget 7 --out runs/seven"
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for models and reports.")] = Path("runs/demo"),
-    forget: Annotated[str, typer.Option(help="The digit to forget.")] = "3",
+    forget: Annotated[str, typer.Option("--forget", "-f", help="The digit to forget.")] = "3",
     epochs: Annotated[int, typer.Option(help="Epochs of each model's training.")] = 8,
     limit: Annotated[
         int | None, typer.Option(help="Training samples per class at most; all by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Train seven models that inherit from each other, forget a digit in all of them, show it.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, progress, warn_line
 from disinherit.client.owner.factory import load_function
 from disinherit.deploy.backup import back_up
@@ -16,11 +17,7 @@ from disinherit.deploy.up import Wanted, folders_without_models, supervisor_of
 from disinherit.deploy.up import down as end
 from disinherit.deploy.up import up as start
 
-app = typer.Typer(
-    help="Run a coordinator, a SuperLink, SuperNodes and agents on this machine.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = Commands("Run a coordinator, a SuperLink, SuperNodes and agents on this machine.")
 
 FolderOption = Annotated[
     Path, typer.Option(help="Folder of all keys, configuration, databases, models and logs.")
@@ -45,15 +42,17 @@ def up(
     ] = None,
     agent_factory: Annotated[
         str | None,
-        typer.Option(help="The same for the owners of agents, with another argument."),
+        typer.Option(
+            help="Like --factory, for owners served by agents (they get the agent's configuration)."
+        ),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(help="First of consecutive ports; 50051 for a new deployment."),
+        typer.Option(help="First of five consecutive ports; 50051 for a new deployment."),
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="Under which other machines reach this one; again for each name."),
+        typer.Option(help="Host name of this machine as others see it. Repeat."),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
@@ -137,7 +136,7 @@ def prepare(
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="Under which other machines reach this one; again for each name."),
+        typer.Option(help="Host name of this machine as others see it. Repeat."),
     ] = None,
     database: Annotated[
         str, typer.Option(help="An SQLite file in the folder, or an SQLAlchemy URL.")

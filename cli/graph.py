@@ -8,25 +8,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.graph_discover import EXAMPLES as DISCOVER
 from disinherit.cli.graph_discover import discover_graph
 from disinherit.cli.graph_import import EXAMPLES, import_graph
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import GraphError
 from disinherit.common.files import write_atomic
-from disinherit.common.graph.formats import dump_graph, load_graph
+from disinherit.common.graph.formats import FORMATS, dump_graph, load_graph
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance
 from disinherit.server.store.store import CoordinatorStore
 
 SHOW = "Example: disinherit graph show runs/demo --root r1"
-EXPORT = "Example: disinherit graph export runs/demo --format png --out umig.png --root r1"
+EXPORT = "Example: disinherit graph export runs/demo --as png --out umig.png --root r1"
 
-app = typer.Typer(
-    help="Show, export or import an inheritance graph.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = Commands("Show, export or import an inheritance graph.")
 app.command("import", epilog=EXAMPLES)(import_graph)
 app.command("discover", epilog=DISCOVER)(discover_graph)
 
@@ -83,7 +80,15 @@ def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) 
 @app.command(epilog=EXPORT)
 def export(
     source: Source,
-    form: Annotated[str, typer.Option("--format", help="json, graphml, dot, png, protobuf.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            "--format",
+            help="json, graphml, dot, png, protobuf.",
+            autocompletion=lambda: list(FORMATS),
+        ),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="File to write; standard output by default.")
     ] = None,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -49,7 +49,8 @@ def import_graph(
         ),
     ],
     origin: Annotated[
-        str, typer.Option("--from", help="auto, models, mlflow, dvc, or edges.")
+        Literal["auto", "models", "mlflow", "dvc", "edges"],
+        typer.Option("--from", help="What the sources are."),
     ] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="A .json or .graphml file to write or to update.")
@@ -82,8 +83,6 @@ def import_graph(
 
     if out is not None and store is not None:
         raise GraphError("Expected --out or --store, but got both.")
-    if origin not in tuple(Origin):
-        raise GraphError(f"Expected --from {', '.join(Origin)}, but got {origin!r}.")
     aliases = dict(_alias(text) for text in alias or [])
     with _database(store, dry_run) as database:
         if database is not None:

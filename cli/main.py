@@ -5,16 +5,18 @@ on standard error: the value, what was expected, and what to do.
 """
 
 import importlib.metadata
+import re
 import sys
 from typing import Annotated
 
 import click
 import typer
 
-from disinherit.cli.commands import group_of
+from disinherit.cli.commands import CommandGroup, Commands
 from disinherit.cli.output import print_line, warn_line
 from disinherit.common.errors import DisinheritError
 from disinherit.common.extras import how_to_install, missing_extra
+from disinherit.common.text import did_you_mean
 
 _INTERRUPTED = 130
 _SHOWN = 200
@@ -69,16 +71,39 @@ COMMANDS = {
 }
 """Command -> (`module:name`, summary in the help)."""
 
-app = typer.Typer(
+SECTIONS = {
+    "Try it": ("demo", "simulate", "report", "bench"),
+    "Forget": ("request", "samples", "audit"),
+    "Models": ("model", "graph"),
+    "Run a fleet": ("serve", "agent", "deploy", "confirm"),
+    "Other names": ("coverage", "invite", "revoke"),
+}
+"""Heading in the help -> its commands."""
+
+MEANT = {
+    **dict.fromkeys(("forget", "unlearn", "erase", "delete", "remove"), "request submit"),
+    **dict.fromkeys(("run", "train"), "simulate"),
+    **dict.fromkeys(("server", "start"), "serve"),
+}
+"""What people may type -> the command that does it."""
+
+
+class _Root(CommandGroup):
+    lazy = COMMANDS
+    meant = MEANT
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands below headings."""
+        for heading, names in SECTIONS.items():
+            self.write_commands(heading, names, ctx, formatter)
+
+
+app = Commands(
+    "Unlearn data across a family tree of models, in one parallel step.",
+    group=_Root,
     name="disinherit",
-    cls=group_of(COMMANDS),
-    help="Make a network of models that inherit from each other forget, in one parallel step.",
     epilog="Start with: disinherit demo",
-    no_args_is_help=True,
-    suggest_commands=False,  # click does
     add_completion=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -112,13 +137,13 @@ def run(arguments: list[str] | None = None) -> int:
         The exit code.
     """
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, prog_name="disinherit")
     except click.exceptions.NoArgsIsHelpError as error:
         for line in error.format_message().splitlines():
             print_line(line)
         return 2
     except click.ClickException as error:
-        return _fail(error.format_message(), 2)
+        return _fail(_explained(error), 2)
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
@@ -142,6 +167,17 @@ def run(arguments: list[str] | None = None) -> int:
     if code == _INTERRUPTED:
         return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _explained(error: click.ClickException) -> str:
+    """Return the message of a usage error, with what may have been meant and where help is."""
+    message = error.format_message()
+    parameter = getattr(error, "param", None)
+    if parameter is not None and isinstance(parameter.type, click.Choice):
+        typed, *known = re.findall(r"'([^']*)'", message.partition(": ")[2]) or [""]
+        message += did_you_mean(typed, known)
+    context = getattr(error, "ctx", None)
+    return message if context is None else f"{message} See {context.command_path} --help."
 
 
 def _interrupted() -> int:

@@ -1,32 +1,45 @@
 """Options of the method of a request, for every command that takes them."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from disinherit.cli.commands import METHOD
+from disinherit.common.encodings import Encoding
+from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
+
+
+def _option(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=METHOD, **settings)
+
+
+_ROOT_METHODS = ("auto", "replay", "ekfac", "neggrad+", "finetune", "distil", "dampening")
+"""Those that are installed with this package."""
+
 AlphaOption = Annotated[
-    float | None, typer.Option(help="Selection threshold; tuned by each owner by default.")
+    float | None, _option(help="Selection threshold; tuned by each owner by default.")
 ]
 LambdaOption = Annotated[
-    float | None,
-    typer.Option("--lambda", help="Dampening constant; tuned by each owner by default."),
+    float | None, _option("--lambda", help="Dampening constant; tuned by each owner by default.")
 ]
 GaugeOption = Annotated[
-    float | None, typer.Option(help="Gauge strength; tuned by each owner by default.")
+    float | None, _option(help="Gauge strength; tuned by each owner by default.")
 ]
 ReferenceOption = Annotated[
-    str, typer.Option(help="Fisher to compare with: retain, or all (the paper's).")
+    Reference, _option(help="Fisher information to compare with: retain, or all (the paper's).")
 ]
 ScopeOption = Annotated[
-    str, typer.Option(help="head, all, or parameter-name globs separated by commas.")
+    str, _option(help="head, all, or parameter-name globs separated by commas.")
 ]
-MergeOption = Annotated[str, typer.Option(help="MFIM rule: max (the paper's), mean, sum.")]
+MergeOption = Annotated[
+    MergeRule, _option(help="Merge rule of Fisher information: max (the paper's), mean, sum.")
+]
 RowScopedOption = Annotated[
-    bool, typer.Option(help="Select in the head only in the forgotten classes' rows.")
+    bool, _option(help="Select in the head only in the forgotten classes' rows.")
 ]
 RepairStepsOption = Annotated[
     int | None,
-    typer.Option(
+    _option(
         min=0,
         help="Steps of training on retained data after unlearning, within the scope; by default "
         "none after dampening and 30 after changes of roots.",
@@ -34,41 +47,41 @@ RepairStepsOption = Annotated[
 ]
 InheritanceOption = Annotated[
     float,
-    typer.Option(
+    _option(
         "--inheritance",
-        help="Least similarity of a model's own Fisher to the roots'.",
+        help="Skip models whose inheritance score is below this (0 to 1): the similarity of their "
+        "own Fisher information to the roots'.",
     ),
 ]
 RescaleOption = Annotated[
-    bool, typer.Option(help="Rescale a model's Fisher to the roots' before comparing.")
+    bool, _option(help="Rescale a model's Fisher information to the roots' before comparing.")
 ]
 EncodingOption = Annotated[
-    str,
-    typer.Option(help="Encoding of Fisher information: full, bfloat16, or log8 (one byte each)."),
+    Encoding,
+    _option(help="Encoding of Fisher information: full, bfloat16, or log8 (one byte each)."),
 ]
 MechanismOption = Annotated[
-    str,
-    typer.Option(
+    Mechanism,
+    _option(
         help="What descendants inherit: fisher, delta (the change of each root), or auto: fisher "
         "for classes, delta for samples and clients."
     ),
 ]
 RootMethodOption = Annotated[
     str,
-    typer.Option(
+    _option(
+        autocompletion=lambda: list(_ROOT_METHODS),
         help="With delta, how a root is unlearned: replay, ekfac, neggrad+, finetune, distil, "
-        "dampening, or auto for the best that its owner can do."
+        "dampening, or auto for the best that its owner can do.",
     ),
 ]
 DeltaEncodingOption = Annotated[
-    str, typer.Option(help="Encoding of changes: full, bfloat16, or int8 (one byte each).")
+    DeltaCode, _option(help="Encoding of changes: full, bfloat16, or int8 (one byte each).")
 ]
-DeltaRankOption = Annotated[
-    int, typer.Option(min=0, help="Rank of matrices in changes; 0 for full.")
-]
+DeltaRankOption = Annotated[int, _option(min=0, help="Rank of matrices in changes; 0 for full.")]
 CalibrationRoundsOption = Annotated[
     int,
-    typer.Option(
+    _option(
         min=0,
         help="With --client: rounds that its Flower app will run without it afterwards "
         "(`disinherit.calibrate`).",

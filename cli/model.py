@@ -1,11 +1,12 @@
 """`disinherit model`: registration, withdrawal and list of model versions."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
 from disinherit.common.errors import GraphError
@@ -15,15 +16,13 @@ from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 
-app = typer.Typer(
-    help="Register model versions, and list them.", no_args_is_help=True, suggest_commands=False
-)
+app = Commands("Register model versions, and list them.")
 
 
 @app.command(
     epilog="Examples:\n\n"
     "disinherit model register r1.safetensors --id r1 --owner anna --label cat --label dog "
-    "--dataset pets --samples cat=120 --samples dog=95\n\n"
+    "--dataset pets --count cat=120 --count dog=95\n\n"
     "disinherit model register r4.safetensors --id r4 --owner anna --label cat --label dog "
     "--kind federated --parent r1=0.6 --parent r2=0.4"
 )
@@ -31,18 +30,23 @@ app = typer.Typer(
 def register(
     connection: Connection,
     checkpoint: Annotated[Path, typer.Argument(help="The version's weights, safetensors.")],
-    model_id: Annotated[str, typer.Option("--id", help="A new id for every version.")],
+    model_id: Annotated[str, typer.Option("--id", help="Unique id of this version.")],
     owner: Annotated[str, typer.Option(help="Owner of the version.")],
     label: Annotated[
-        list[str], typer.Option(help="A class name, in the order of the head's rows. Repeat.")
+        list[str],
+        typer.Option(
+            metavar="CLASS", help="A class name, in the order of the head's rows. Repeat."
+        ),
     ],
     parent: Annotated[
         list[str] | None,
-        typer.Option(help="A version it was derived from, ID or ID=WEIGHT. Repeat."),
+        typer.Option(
+            metavar="ID[=WEIGHT]", help="A version it was derived from, with its weight. Repeat."
+        ),
     ] = None,
     kind: Annotated[
-        str,
-        typer.Option(help="federated, distributed, incremental, or transfer."),
+        Literal["federated", "distributed", "incremental", "transfer"],
+        typer.Option(help="How it was derived from its parents."),
     ] = "federated",
     recipe: Annotated[
         str,
@@ -53,10 +57,17 @@ def register(
             "once they are unlearned."
         ),
     ] = "",
-    dataset: Annotated[str | None, typer.Option(help="Data set of its own training.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Data set it was trained on itself (not inherited).")
+    ] = None,
     samples: Annotated[
         list[str] | None,
-        typer.Option(help="CLASS=COUNT: training samples of that data set. Repeat."),
+        typer.Option(
+            "--count",
+            "--samples",
+            metavar="CLASS=COUNT",
+            help="Training samples of a class in that data set. Repeat.",
+        ),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
@@ -66,7 +77,7 @@ def register(
     from disinherit.common.tensors.checkpoints import load_checkpoint, weights_digest
 
     if samples and dataset is None:
-        raise GraphError("Expected --dataset with --samples, but got none.")
+        raise GraphError("Expected --dataset with --count, but got none.")
     counts = {name: int(_number(text, count)) for text, name, count in _pairs(samples or [])}
     weights = load_checkpoint(checkpoint)
     record = ModelRecord(

@@ -29,7 +29,7 @@ class Format(enum.StrEnum):
 
 
 FormatOption = Annotated[
-    Format, typer.Option("--format", help="table for people, json for programs.")
+    Format, typer.Option("--format", "-o", help="table for people, json for programs.")
 ]
 
 

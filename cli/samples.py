@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from msgspec import Meta
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.output import print_line, warn_line
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError, RequestError
@@ -32,11 +33,7 @@ from disinherit.common.wire.samples import (
 _SHOWN = 20
 """Most lines that are listed; the rest is counted."""
 
-app = typer.Typer(
-    help="Make digests of sample ids for a request; on the owner's machine.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = Commands("Make digests of sample ids for a request; on the owner's machine.")
 
 
 @app.command(

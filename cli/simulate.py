@@ -1,10 +1,11 @@
 """`disinherit simulate`: runs of scenarios with adjustable settings, and their reports."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from disinherit.cli.commands import TRAINING
 from disinherit.cli.method_options import (
     AlphaOption,
     DeltaEncodingOption,
@@ -23,9 +24,9 @@ from disinherit.cli.method_options import (
     ScopeOption,
 )
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich, progress
+from disinherit.common.encodings import Encoding
 
 if TYPE_CHECKING:
-    from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
     from disinherit.simulations.report.document import RunReport
     from disinherit.simulations.scenario.settings import Settings
 
@@ -41,6 +42,10 @@ EXAMPLES = (
 )
 
 
+def _training(**settings: Any) -> Any:
+    return typer.Option(rich_help_panel=TRAINING, **settings)
+
+
 def simulate(
     scenario: Annotated[
         str,
@@ -54,35 +59,41 @@ def simulate(
     forget: Annotated[
         list[str] | None,
         typer.Option(
-            help="A class, by name or index, at the scenario's root; 3@r2 for another one. Repeat."
+            "--forget",
+            "-f",
+            metavar="CLASS",
+            help="A class, by name or index, at the scenario's root; 3@r2 for another one. Repeat.",
         ),
     ] = None,
     dataset: Annotated[
         str,
-        typer.Option(
+        _training(
             help="mnist5k, digits, fashion-mnist, fortunes, cifar100, tiny-imagenet, "
             "yahoo-answers, or a path."
         ),
     ] = "mnist5k",
     network: Annotated[
         str | None,
-        typer.Option(
+        _training(
             help="cnn, mlp, resnet18, torchvision/..., timm/...; text, lstm, transformer. By "
             "default one that fits the data."
         ),
     ] = None,
-    clients: Annotated[int, typer.Option(help="Number of owners.")] = 5,
+    clients: Annotated[int, _training(help="Number of owners.")] = 5,
     partition: Annotated[
-        str, typer.Option(help="Partition of training data: iid, dirichlet, pathological.")
+        Literal["iid", "dirichlet", "pathological"],
+        _training(help="How training data is shared among owners."),
     ] = "iid",
-    concentration: Annotated[float, typer.Option(help="Of the Dirichlet partition.")] = 0.5,
+    concentration: Annotated[
+        float, _training(help="Concentration of the Dirichlet partition.")
+    ] = 0.5,
     classes_per_client: Annotated[
-        int, typer.Option(help="Classes per owner in the pathological partition.")
+        int, _training(help="Classes per owner in the pathological partition.")
     ] = 2,
-    epochs: Annotated[int, typer.Option(help="Epochs of each model's training.")] = 4,
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-3,
+    epochs: Annotated[int, _training(help="Epochs of each model's training.")] = 4,
+    learning_rate: Annotated[float, _training(help="Learning rate (Adam).")] = 1e-3,
     limit: Annotated[
-        int | None, typer.Option(help="Training samples per class at most; all by default.")
+        int | None, _training(help="Training samples per class at most; all by default.")
     ] = None,
     alpha: AlphaOption = None,
     lam: LambdaOption = None,
@@ -94,7 +105,7 @@ def simulate(
     repair_steps: RepairStepsOption = None,
     min_inheritance: InheritanceOption = 0.0,
     rescale: RescaleOption = True,
-    encoding: EncodingOption = "full",
+    encoding: EncodingOption = Encoding.FULL,
     mechanism: MechanismOption = "auto",
     root_method: RootMethodOption = "auto",
     delta_encoding: DeltaEncodingOption = "full",
@@ -102,8 +113,8 @@ def simulate(
     compare_published: Annotated[
         bool, typer.Option(help="Also evaluate the published rule.")
     ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    device: Annotated[str, _training(help="Where to compute: auto, cpu, cuda:0, ...")] = "auto",
+    seed: Annotated[int, _training(help="Random seed.")] = 0,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Train a scenario's models on simulated owners, forget in all of them, and measure.
@@ -135,8 +146,8 @@ def simulate(
         device=device,
         method=Method(
             scope=scope,
-            reference=cast("Reference", reference),
-            merge=cast("MergeRule", merge),
+            reference=reference,
+            merge=merge,
             alpha=alpha,
             lam=lam,
             gauge=gauge,
@@ -145,9 +156,9 @@ def simulate(
             repair_steps=repair_steps,
             min_inheritance=min_inheritance,
             rescale=rescale,
-            mechanism=cast("Mechanism", mechanism),
+            mechanism=mechanism,
             root_method=root_method,
-            delta_encoding=cast("DeltaCode", delta_encoding),
+            delta_encoding=delta_encoding,
             delta_rank=delta_rank,
         ),
         compare_published=compare_published,

@@ -6,7 +6,8 @@ thousands of times.  A few kilobytes suffice for that.
 
 import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from disinherit.common.errors import InputError
@@ -58,6 +59,23 @@ def _inside(value: Any) -> list[Any]:
 
 
 _TOO_DEEP = f"its values are nested in each other more than {NESTING.most} times"
+
+
+def did_you_mean(typed: str, known: Iterable[str]) -> str:
+    """Return the end of an error about a name that is not known: what may have been meant.
+
+    Args:
+        typed: the name.
+        known: all names.
+
+    Example:
+        >>> did_you_mean("federatd", ["federated", "transfer"])
+        " Did you mean 'federated'?"
+        >>> did_you_mean("moon", ["federated", "transfer"])
+        ''
+    """
+    found = get_close_matches(typed, list(known), 1)
+    return f" Did you mean {found[0]!r}?" if found else ""
 
 
 def one_line(text: str, most: int = REASON.most) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import (
     Format,
@@ -34,11 +35,7 @@ if TYPE_CHECKING:
 
     Steering = UnaryUnaryMultiCallable[pb.ControlRequest, pb.RequestStatus]
 
-app = typer.Typer(
-    help="Submit requests to forget, approve them and follow them.",
-    no_args_is_help=True,
-    suggest_commands=False,
-)
+app = Commands("Submit requests to forget, approve them and follow them.")
 
 RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")]
 
@@ -125,7 +122,7 @@ def abort(connection: Connection, request_id: RequestId, form: FormatOption = Fo
 def rollback(
     connection: Connection,
     request_id: RequestId,
-    reason: Annotated[str, typer.Option(help="For people to read.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why; for people to read.")],
     model: Annotated[
         list[str] | None, typer.Option(help="Only this affected model. Repeat.")
     ] = None,

@@ -22,9 +22,9 @@ from disinherit.common.files import write_atomic
 
 EXAMPLES = (
     "Examples:\n\n"
-    "disinherit request export forget-0123456789ab --format openlineage --out event.json\n\n"
-    "disinherit request export forget-0123456789ab --format mlflow --out sqlite:///mlflow.db\n\n"
-    "disinherit request export forget-0123456789ab --format card --out README.md --model r4"
+    "disinherit request export forget-0123456789ab --as openlineage --out event.json\n\n"
+    "disinherit request export forget-0123456789ab --as mlflow --out sqlite:///mlflow.db\n\n"
+    "disinherit request export forget-0123456789ab --as card --out README.md --model r4"
 )
 
 
@@ -43,6 +43,7 @@ def export(
     form: Annotated[
         ExportForm,
         typer.Option(
+            "--as",
             "--format",
             help="openlineage: a run event, as JSON. mlflow: a run, with figures, report and "
             "attestation. card: a section of a model card.",
@@ -64,7 +65,7 @@ def export(
     No export has the reason, names of classes, ids or digests of samples, or text of owners.
     """
     if model and form is not ExportForm.CARD:
-        raise InputError(f"Expected --model with --format card only, but got --format {form}.")
+        raise InputError(f"Expected --model with --as card only, but got --as {form}.")
     data = ask_attestation(connection, request_id)
     report = without_words(ask_report(connection, request_id))
     statement = read_statement(read_envelope(data))

@@ -4,10 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, Any
 
 import typer
 
+from disinherit.cli.commands import ROLL_OUT, WHAT
 from disinherit.cli.connection import Connection, connected, spread
 from disinherit.cli.method_options import (
     AlphaOption,
@@ -30,15 +31,13 @@ from disinherit.cli.method_options import (
 from disinherit.cli.output import Format, FormatOption
 from disinherit.cli.request.status import show_status
 from disinherit.cli.samples import read_all_samples
+from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.method import Method
 from disinherit.common.wire.received import received_request
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.v1 import coordinator_pb2 as pb
-
-if TYPE_CHECKING:
-    from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -53,40 +52,61 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+def _what(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=WHAT, **settings)
+
+
+def _roll_out(*names: str, **settings: Any) -> Any:
+    return typer.Option(*names, rich_help_panel=ROLL_OUT, **settings)
+
+
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
     """Options that say what a request asks for; each field is described by its help."""
 
     forget: Annotated[
         list[str] | None,
-        typer.Option(help="CLASS@MODEL: a class and a model trained directly on it. Repeat."),
+        _what(
+            "--forget",
+            "-f",
+            metavar="CLASS@MODEL",
+            help="A class, and a model that was trained directly on it. Repeat.",
+        ),
     ] = None
     samples: Annotated[
         list[Path] | None,
-        typer.Option(
+        _what(
             metavar="FILE",
             help="Digests of samples, from `disinherit samples digest` at their owner. Repeat.",
         ),
     ] = None
     ignore_unknown: Annotated[
         bool,
-        typer.Option(
+        _what(
             "--ignore-unknown",
             help="With --samples: leave out samples that a model was not trained on; the report "
             "counts them.",
         ),
     ] = False
     client: Annotated[
-        str, typer.Option(help="An owner: forget all its training data in the models of others.")
+        str,
+        _what(
+            metavar="OWNER", help="Forget all training data of an owner in the models of others."
+        ),
     ] = ""
-    reason: Annotated[str, typer.Option(help="For people to read.")] = ""
+    reason: Annotated[
+        str, _what("--reason", "-r", metavar="TEXT", help="Why; for people to read.")
+    ] = ""
     request_id: Annotated[
         str | None,
-        typer.Option("--id", help="Id of the request; by default derived from its content."),
+        _what("--id", help="Id of the request; by default derived from what is asked and how."),
     ] = None
     deadline: Annotated[
         str | None,
-        typer.Option(help="Time limit for owners that do not answer: 90s, 45m, 12h, 30d."),
+        _roll_out(
+            metavar="DURATION",
+            help="Give up owners that have not answered by then: 90s, 45m, 12h, 30d.",
+        ),
     ] = None
     scope: ScopeOption = "head"
     reference: ReferenceOption = "retain"
@@ -98,7 +118,7 @@ class RequestOptions:
     repair_steps: RepairStepsOption = None
     min_inheritance: InheritanceOption = 0.0
     rescale: RescaleOption = True
-    encoding: EncodingOption = "full"
+    encoding: EncodingOption = Encoding.FULL
     mechanism: MechanismOption = "auto"
     root_method: RootMethodOption = "auto"
     delta_encoding: DeltaEncodingOption = "full"
@@ -106,38 +126,48 @@ class RequestOptions:
     calibration_rounds: CalibrationRoundsOption = 0
     retention: Annotated[
         str | None,
-        typer.Option(
-            help="How long owners keep old versions after the end: 12h, 30d; for ever by default."
+        _roll_out(
+            metavar="DURATION",
+            help="Destroy superseded versions this long after the end, e.g. 30d. By default they "
+            "are kept.",
         ),
     ] = None
     canary: Annotated[
-        list[str] | None,
-        typer.Option(help="An owner of the first wave. Repeat."),
+        list[str] | None, _roll_out(metavar="OWNER", help="An owner of the first wave. Repeat.")
     ] = None
     canary_count: Annotated[
-        int,
-        typer.Option("--canaries", min=0, help="Number of owners in the first wave."),
+        int, _roll_out("--canaries", min=0, help="Number of owners in the first wave.")
     ] = 0
     wave: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Size of the next wave: 10% of all owners, or a number. Repeat; the rest is last."
+        _roll_out(
+            metavar="SIZE",
+            help="Size of the next wave: 10% of all owners, or a number. Repeat; the rest is last.",
         ),
     ] = None
     min_success: Annotated[
         float | None,
-        typer.Option(help="Share of a wave's models to verify before the next wave; 1 by default."),
+        _roll_out(
+            metavar="SHARE",
+            help="Share of a wave's models to verify before the next wave; 1 by default.",
+        ),
     ] = None
     max_retain_drop: Annotated[
         float | None,
-        typer.Option(
+        _roll_out(
             "--max-drop",
-            help="Halt if a model loses more points of retain accuracy, or cannot be measured.",
+            metavar="POINTS",
+            help="Halt if a model loses more than this many points of retained accuracy, or if it "
+            "was not measured.",
         ),
     ] = None
     max_error_rate: Annotated[
         float | None,
-        typer.Option("--max-errors", help="Halt if a larger share of a wave's models fails."),
+        _roll_out(
+            "--max-errors",
+            metavar="SHARE",
+            help="Halt if more than this share of a wave's models fails.",
+        ),
     ] = None
 
     def to_message(self) -> pb.SubmitRequestRequest:
@@ -179,8 +209,8 @@ class RequestOptions:
     def _method(self) -> Method:
         return Method(
             scope=self.scope,
-            reference=cast("Reference", self.reference),
-            merge=cast("MergeRule", self.merge),
+            reference=self.reference,
+            merge=self.merge,
             alpha=self.alpha,
             lam=self.lam,
             gauge=self.gauge,
@@ -189,9 +219,9 @@ class RequestOptions:
             repair_steps=self.repair_steps,
             min_inheritance=self.min_inheritance,
             rescale=self.rescale,
-            mechanism=cast("Mechanism", self.mechanism),
+            mechanism=self.mechanism,
             root_method=self.root_method,
-            delta_encoding=cast("DeltaCode", self.delta_encoding),
+            delta_encoding=self.delta_encoding,
             delta_rank=self.delta_rank,
             calibration_rounds=self.calibration_rounds,
         )

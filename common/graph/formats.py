@@ -20,6 +20,7 @@ from disinherit.common.graph.drawing import to_dot, to_png
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.json_text import from_graphml, from_json, to_graphml, to_json
 from disinherit.common.graph.proto import from_protobuf, to_protobuf
+from disinherit.common.text import did_you_mean
 
 _TEXT_READERS = {"json": from_json, "graphml": from_graphml}
 _WRITERS: dict[str, Callable[[InheritanceGraph], str | bytes]] = {
@@ -95,7 +96,7 @@ def _check_format(format: str) -> None:
     if format not in FORMATS:
         raise GraphError(
             f"Expected a graph format among {', '.join(FORMATS)}, but got {format!r}; choose one "
-            f"of these."
+            f"of these.{did_you_mean(format, FORMATS)}"
         )
 
 

@@ -41,6 +41,7 @@ from msgspec import Meta, field
 
 from disinherit.common.errors import InputError
 from disinherit.common.settings import Table, check, parse
+from disinherit.common.text import did_you_mean
 from disinherit.simulations.bench.cases.cases import CaseSpec
 from disinherit.simulations.bench.cases.subjects import Granularity
 from disinherit.simulations.bench.methods.method import make_method
@@ -154,7 +155,8 @@ def load_suite(source: str) -> Suite:
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"Expected a suite, one of {', '.join(known_suites())} or a TOML file, but got "
-                f"{source!r}: {error}."
+                f"{source!r}: {getattr(error, 'strerror', None) or error}."
+                f"{did_you_mean(source, known_suites())}"
             ) from None
     name = Path(source).stem
     return _suite(name, parse(_SuiteFile, text, f"suite {name!r}"))

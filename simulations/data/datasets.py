@@ -29,6 +29,7 @@ from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.common.extras import how_to_install
+from disinherit.common.text import did_you_mean
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER, read_fortunes
 from disinherit.simulations.data.hugging_face import (
     HUB,
@@ -197,10 +198,12 @@ def load_dataset(source: str) -> Dataset:
         return _load_folder(path)
     if is_file and path.suffix.lower() in TEXT_SUFFIXES:
         return _load_table(path)
+    known = ", ".join(known_datasets())
     raise DataError(
-        f"Expected a data set, either one of {known_datasets()} or the path of a folder with four "
+        f"Expected a data set, either one of {known} or the path of a folder with four "
         f"IDX files, Parquet files or images per class, or of a {' or '.join(TEXT_SUFFIXES)} file "
         f"with columns 'text' and 'label', but got {source!r}."
+        f"{did_you_mean(source, known_datasets())}"
     )
 
 

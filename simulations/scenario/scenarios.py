@@ -30,6 +30,7 @@ from msgspec import field
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.graph.records import InheritanceKind, as_kind
 from disinherit.common.settings import Table, check, parse
+from disinherit.common.text import did_you_mean
 from disinherit.simulations.scenario.topology import (
     ClassChoice,
     Derivation,
@@ -86,7 +87,10 @@ def load_scenario(source: str) -> Topology:
     path = Path(source)
     if path.suffix != ".toml":
         known = ", ".join([*known_scenarios(), "chain-N", "fan-out-N"])
-        raise InputError(f"Expected a scenario among {known} or a .toml file, but got {source!r}.")
+        raise InputError(
+            f"Expected a scenario among {known} or a .toml file, but got {source!r}."
+            f"{did_you_mean(source, known_scenarios())}"
+        )
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:

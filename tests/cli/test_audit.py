@@ -183,7 +183,7 @@ def test_refused_attestation_prints_one_line(
     assert "'nobody'" in error_line(capsys)
     assert not out.exists()
     assert run(["audit", "verify", str(file), "--attestation", str(file)]) == 2
-    assert "--key" in error_line(capsys)
+    assert "--public-key" in error_line(capsys)
     assert run(["audit", "verify", str(file), "--key", str(file)]) == 2
     assert "audit keys" in error_line(capsys)
 

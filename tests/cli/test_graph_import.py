@@ -163,7 +163,7 @@ def test_edges_that_were_observed_stay(models: Path, tmp_path: Path, capsys: Cap
         (["nowhere", "--out", "{0}/g.json"], "nowhere"),
         (["{0}", "--out", "{0}/g.txt"], ".json or .graphml"),
         (["{0}", "--out", "{0}/g.json", "--store", "{0}"], "got both"),
-        (["{0}", "--out", "{0}/g.json", "--from", "hub"], "got 'hub'"),
+        (["{0}", "--out", "{0}/g.json", "--from", "hub"], "'hub' is not one of"),
         (["{0}", "--out", "{0}/g.json", "--alias", "x"], "PARENT=MODEL"),
         (["{0}", "--out", "{0}/g.json", "--owner", "a b"], "owner"),
         (["{0}", "--out", "{0}/broken.json"], "JSON"),

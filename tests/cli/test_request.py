@@ -325,7 +325,7 @@ def test_help_has_examples_and_all_options(command: str, capsys: Capture) -> Non
     assert f"disinherit {command}" in out.partition("Example")[2]
     if command != "serve":
         assert "DISINHERIT_SERVER" in out
-        assert "--format" in out
+        assert ("--as" if command == "request export" else "--format") in out
 
 
 # The service itself

@@ -96,7 +96,7 @@ def test_a_run_of_mlflow(
     [
         (("p", "--format", "card"), "'p' is awaiting_approval"),
         (("nothing", "--format", "openlineage"), "'nothing'"),
-        (("q", "--format", "openlineage", "--model", "r1"), "--format card only"),
+        (("q", "--format", "openlineage", "--model", "r1"), "--as card only"),
         (("q", "--format", "card", "--model", "r5"), "'r5' is none"),
         (("q", "--format", "dvc"), "'dvc'"),
     ],
