@@ -25,7 +25,8 @@ from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
 from disinherit.cli.request.status import exit_code, in_words, show_status, status_dict
 from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
-from disinherit.cli.request.submission import seconds, submit
+from disinherit.cli.request.submission import submit
+from disinherit.common.durations import seconds
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:

@@ -1,6 +1,5 @@
 """`disinherit request submit`: options of a request, and the parsing of their values."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from disinherit.cli.method_options import (
 from disinherit.cli.output import Format, FormatOption
 from disinherit.cli.request.status import show_status
 from disinherit.cli.samples import read_all_samples
+from disinherit.common.durations import seconds
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.method import Method
@@ -47,9 +47,6 @@ EXAMPLES = (
     "disinherit request submit --client owner-3 --scope all\n\n"
     "disinherit request submit --forget cat@r1 --canary owner-3 --wave 10% --max-drop 2"
 )
-
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _what(*names: str, **settings: Any) -> Any:
@@ -257,19 +254,3 @@ def classes_by_model(tokens: Sequence[str]) -> dict[str, list[str]]:
             )
         named.setdefault(model, []).append(name)
     return named
-
-
-def seconds(duration: str) -> int:
-    """Return a duration in seconds.
-
-    Raises:
-        InputError: if it is not a duration.
-
-    Example:
-        >>> seconds("12h")
-        43200
-    """
-    match = _DURATION.fullmatch(duration)
-    if match is None:
-        raise InputError(f"Expected a duration such as 90s, 45m, 12h or 30d, but got {duration!r}.")
-    return int(match[1]) * _SECONDS[match[2]]

@@ -3,16 +3,18 @@
 =============  ======================================================================
 role           calls
 =============  ======================================================================
-viewer         read-only calls, except ExportAudit
-operator       those, and RegisterModel, WithdrawModel, PlanRequest, SubmitRequest, PauseRequest,
-               ResumeRequest, ResendRequest, AbortRequest, ExportAudit
-approver       those of a viewer, and ApproveRequest, ResumeRequest, AbortRequest, RollBackRequest,
-               ExportAudit
+every          WhoAmI
+viewer         read-only calls, except GetSystem and ExportAudit
+operator       those, and GetSystem, ExportAudit, RegisterModel, WithdrawModel, PlanRequest,
+               SubmitRequest, PauseRequest, ResumeRequest, ResendRequest, AbortRequest
+approver       those of a viewer, and GetSystem, ExportAudit, ApproveRequest, ResumeRequest,
+               AbortRequest, RollBackRequest
 owner:<name>   RegisterModel, WithdrawModel and ListModels, for its own models only
 =============  ======================================================================
 
 A role that submits cannot approve: a campaign that needs an approval needs two tokens.  Only an
-approver resumes it after a halt.  The audit log names actors, so viewers may not export it.  Health
+approver resumes it after a halt.  The audit log and the list of tokens name actors, so viewers may
+not have them.  Health
 checks need no token; watching health, and reflection, take any token.  The agents' service
 identifies its callers by their certificates.
 
@@ -41,7 +43,7 @@ from disinherit.server.service.refusals import status_of
 
 _LOOK = frozenset(
     {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
-    | {"GetReport", "GetAttestation", "GetSigningKeys", "ListOwners", "WatchFleet"}
+    | {"GetReport", "GetAttestation", "GetSigningKeys", "ListOwners", "WatchFleet", "WhoAmI"}
 )
 _ALLOWED: dict[Role, frozenset[str]] = {
     Role.VIEWER: _LOOK,
@@ -56,10 +58,11 @@ _ALLOWED: dict[Role, frozenset[str]] = {
         "ResendRequest",
         "AbortRequest",
     }
-    | {"ExportAudit"},
+    | {"GetSystem", "ExportAudit"},
     Role.APPROVER: _LOOK
-    | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
-    Role.OWNER: frozenset({"RegisterModel", "WithdrawModel", "ListModels"}),
+    | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest"}
+    | {"GetSystem", "ExportAudit"},
+    Role.OWNER: frozenset({"RegisterModel", "WithdrawModel", "ListModels", "WhoAmI"}),
 }
 _COORDINATOR = "/disinherit.v1.Coordinator/"
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"

@@ -24,6 +24,7 @@ from disinherit.server.service.renewal import keep_valid, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
+from disinherit.server.service.setup import Setup
 from disinherit.server.store.database import Database
 from disinherit.server.store.log_mark import mark_file
 from disinherit.server.store.signed_log import SignedLog
@@ -94,6 +95,7 @@ class Service:
             Models(self._store, self._heard_of),
             Requests(coordinator, self._driver.poke, settings.approval, release=self._release),
             Records(self._store, self._store.signed_log),
+            Setup(settings, tokens, self._store, self._store.signed_log, self._count_agents),
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
         health = HealthServicer(experimental_non_blocking=False)
@@ -115,6 +117,9 @@ class Service:
         if key is None:
             return None
         return SignedLog(self._database, open_signer(key), mark_file(key))
+
+    def _count_agents(self) -> int:
+        return 0 if self.fleet is None else len(self.fleet.hub.sessions())
 
     def _connected(self, owner: str) -> None:
         """Schedule new asks to a connected owner, and a check of its models."""

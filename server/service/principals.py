@@ -104,6 +104,11 @@ class TokenBook:
         """
         return cls(_read(path))
 
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """All accepted tokens, as digests."""
+        return self._tokens
+
     def principal(self, token: str) -> Principal:
         """Return who shows a token.
 
@@ -150,13 +155,19 @@ class TokenFile:
         Raises:
             NotKnownError: if it is wrong or has expired.
         """
+        return self._current().principal(token)
+
+    def tokens(self) -> tuple[Token, ...]:
+        """Return all accepted tokens, as digests."""
+        return self._current().tokens
+
+    def _current(self) -> TokenBook:
         with self._lock:
             version = _version(self._path)
             if version != self._version:
                 self._version = version
                 self._read_again()
-            book = self._book
-        return book.principal(token)
+            return self._book
 
     def _read_again(self) -> None:
         if not self._version:

@@ -24,6 +24,7 @@ from disinherit.server.service.packing import (
 from disinherit.server.service.paging import fitting
 from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
+from disinherit.server.service.setup import Setup
 from disinherit.server.states import CampaignEvent
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import coordinator_pb2_grpc, graph_pb2
@@ -42,12 +43,26 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         models: handles calls about models.
         requests: handles calls about requests.
         records: handles calls about records.
+        setup: handles calls about callers and settings.
     """
 
-    def __init__(self, models: Models, requests: Requests, records: Records) -> None:
+    def __init__(self, models: Models, requests: Requests, records: Records, setup: Setup) -> None:
+        self._setup = setup
         self._models = models
         self._requests = requests
         self._records = records
+
+    def WhoAmI(  # noqa: N802
+        self, request: pb.WhoAmIRequest, context: grpc.ServicerContext
+    ) -> pb.WhoAmIResponse:
+        """Return who the caller is."""
+        return _answered(context, lambda: self._setup.who(caller()))
+
+    def GetSystem(  # noqa: N802
+        self, request: pb.GetSystemRequest, context: grpc.ServicerContext
+    ) -> pb.System:
+        """Return how the coordinator is set up."""
+        return _answered(context, self._setup.system)
 
     def RegisterModel(  # noqa: N802
         self, request: pb.RegisterModelRequest, context: grpc.ServicerContext

@@ -32,7 +32,7 @@ def is_current(db: Connection) -> bool:
     Raises:
         StoreError: if a later version of Disinherit made its tables.
     """
-    revision = _revision(db)
+    revision = find_revision(db)
     if revision is not None and revision not in REVISIONS:
         raise StoreError(
             f"Expected tables of revision {REVISIONS[-1]} or older, but got {revision!r}, made by "
@@ -60,7 +60,7 @@ def upgrade(db: Connection) -> None:
     folder = str(Path(__file__).with_name("migrations"))
     config.set_main_option("script_location", folder.replace("%", "%%"))
     config.attributes["connection"] = db
-    if _revision(db) is None and inspect(db).has_table("model"):
+    if find_revision(db) is None and inspect(db).has_table("model"):
         # From before there were revisions: its tables are those of the first.
         command.stamp(config, REVISIONS[0])
     command.upgrade(config, REVISIONS[-1])
@@ -79,7 +79,8 @@ def prepare(database: Database) -> None:
             upgrade(db)
 
 
-def _revision(db: Connection) -> str | None:
+def find_revision(db: Connection) -> str | None:
+    """Return the revision of a database's tables; `None` for an empty database."""
     if not inspect(db).has_table(_VERSION_TABLE):
         return None
     return db.execute(text(f"SELECT version_num FROM {_VERSION_TABLE}")).scalar()

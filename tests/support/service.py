@@ -47,6 +47,8 @@ CALLS = {
     "GetAttestation",
     "ListOwners",
     "WatchFleet",
+    "WhoAmI",
+    "GetSystem",
 }
 TIMEOUT = 30.0
 

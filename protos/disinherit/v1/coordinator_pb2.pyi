@@ -63,6 +63,164 @@ CAMPAIGN_STATE_HALTED: CampaignState.ValueType  # 9
 Global___CampaignState: _TypeAlias = CampaignState  # noqa: Y015
 
 @_typing.final
+class WhoAmIRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhoAmIRequest: _TypeAlias = WhoAmIRequest  # noqa: Y015
+
+@_typing.final
+class WhoAmIResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    EXPIRES_US_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Of the token."""
+    role: _builtins.str
+    """viewer, operator, approver or owner."""
+    owner: _builtins.str
+    """With the role owner."""
+    expires_us: _builtins.int
+    """When the token expires; 0 for never."""
+    release: _builtins.str
+    """Release of Disinherit that the coordinator runs."""
+    approval: _builtins.bool
+    """Whether campaigns wait for an approval."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        expires_us: _builtins.int = ...,
+        release: _builtins.str = ...,
+        approval: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval", b"approval", "expires_us", b"expires_us", "name", b"name", "owner", b"owner", "release", b"release", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhoAmIResponse: _TypeAlias = WhoAmIResponse  # noqa: Y015
+
+@_typing.final
+class GetSystemRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSystemRequest: _TypeAlias = GetSystemRequest  # noqa: Y015
+
+@_typing.final
+class AcceptedToken(_message.Message):
+    """A token that is accepted, without its secret."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    EXPIRES_US_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: _builtins.str
+    """viewer, operator, approver, or owner:NAME."""
+    expires_us: _builtins.int
+    """When it expires; 0 for never."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: _builtins.str = ...,
+        expires_us: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_us", b"expires_us", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcceptedToken: _TypeAlias = AcceptedToken  # noqa: Y015
+
+@_typing.final
+class System(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASE_FIELD_NUMBER: _builtins.int
+    STARTED_US_FIELD_NUMBER: _builtins.int
+    DATABASE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    CLIENT_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    SERVES_AGENTS_FIELD_NUMBER: _builtins.int
+    AGENTS_ONLINE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    release: _builtins.str
+    """Of Disinherit."""
+    started_us: _builtins.int
+    """When the coordinator started, by its clock."""
+    database: _builtins.str
+    """Kind of its database: sqlite or postgresql; and the revision of its tables."""
+    revision: _builtins.str
+    tls: _builtins.bool
+    """Whether calls are encrypted, and whether callers must show a certificate."""
+    client_certificates: _builtins.bool
+    approval: _builtins.bool
+    """Whether campaigns wait for an approval."""
+    serves_agents: _builtins.bool
+    """Whether it serves agents, and how many owners' agents are connected now."""
+    agents_online: _builtins.int
+    key_id: _builtins.str
+    """Id of the key that signs exports and attestations; empty if nothing is signed."""
+    @_builtins.property
+    def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceptedToken]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        release: _builtins.str = ...,
+        started_us: _builtins.int = ...,
+        database: _builtins.str = ...,
+        revision: _builtins.str = ...,
+        tls: _builtins.bool = ...,
+        client_certificates: _builtins.bool = ...,
+        approval: _builtins.bool = ...,
+        serves_agents: _builtins.bool = ...,
+        agents_online: _builtins.int = ...,
+        key_id: _builtins.str = ...,
+        tokens: _abc.Iterable[Global___AcceptedToken] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_online", b"agents_online", "approval", b"approval", "client_certificates", b"client_certificates", "database", b"database", "key_id", b"key_id", "release", b"release", "revision", b"revision", "serves_agents", b"serves_agents", "started_us", b"started_us", "tls", b"tls", "tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___System: _TypeAlias = System  # noqa: Y015
+
+@_typing.final
 class RegisterModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -39,6 +39,16 @@ class CoordinatorStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.WhoAmI = channel.unary_unary(
+                '/disinherit.v1.Coordinator/WhoAmI',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.WhoAmIRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.WhoAmIResponse.FromString,
+                _registered_method=True)
+        self.GetSystem = channel.unary_unary(
+                '/disinherit.v1.Coordinator/GetSystem',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.GetSystemRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.System.FromString,
+                _registered_method=True)
         self.RegisterModel = channel.unary_unary(
                 '/disinherit.v1.Coordinator/RegisterModel',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.SerializeToString,
@@ -157,6 +167,20 @@ class CoordinatorServicer:
     present state does not allow, PERMISSION_DENIED for a role that may not, UNAUTHENTICATED without a
     valid token, UNAVAILABLE when the store cannot be used.
     """
+
+    def WhoAmI(self, request, context):
+        """Who the caller is to this coordinator, and what it lets such a caller do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSystem(self, request, context):
+        """How the coordinator is set up: for those who look after it. No secret is in it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def RegisterModel(self, request, context):
         """Repeating a registration changes nothing. An owner may register its own versions only.
@@ -314,6 +338,16 @@ class CoordinatorServicer:
 
 def add_CoordinatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'WhoAmI': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhoAmI,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.WhoAmIRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.WhoAmIResponse.SerializeToString,
+            ),
+            'GetSystem': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSystem,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.GetSystemRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.System.SerializeToString,
+            ),
             'RegisterModel': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterModel,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.FromString,
@@ -438,6 +472,60 @@ class Coordinator:
     present state does not allow, PERMISSION_DENIED for a role that may not, UNAUTHENTICATED without a
     valid token, UNAVAILABLE when the store cannot be used.
     """
+
+    @staticmethod
+    def WhoAmI(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/WhoAmI',
+            disinherit_dot_v1_dot_coordinator__pb2.WhoAmIRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.WhoAmIResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSystem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/disinherit.v1.Coordinator/GetSystem',
+            disinherit_dot_v1_dot_coordinator__pb2.GetSystemRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.System.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def RegisterModel(request,

@@ -21,6 +21,10 @@ class CoordinatorStub:
     """
 
     def __init__(self, channel: _grpc.Channel) -> None: ...
+    WhoAmI: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.WhoAmIRequest, _coordinator_pb2.WhoAmIResponse]
+    """Who the caller is to this coordinator, and what it lets such a caller do."""
+    GetSystem: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.GetSystemRequest, _coordinator_pb2.System]
+    """How the coordinator is set up: for those who look after it. No secret is in it."""
     RegisterModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RegisterModelRequest, _coordinator_pb2.RegisterModelResponse]
     """Repeating a registration changes nothing. An owner may register its own versions only."""
     WithdrawModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.WithdrawModelRequest, _coordinator_pb2.WithdrawModelResponse]
@@ -75,6 +79,22 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
     present state does not allow, PERMISSION_DENIED for a role that may not, UNAUTHENTICATED without a
     valid token, UNAVAILABLE when the store cannot be used.
     """
+
+    @_abc_1.abstractmethod
+    def WhoAmI(
+        self,
+        request: _coordinator_pb2.WhoAmIRequest,
+        context: _grpc.ServicerContext,
+    ) -> _coordinator_pb2.WhoAmIResponse:
+        """Who the caller is to this coordinator, and what it lets such a caller do."""
+
+    @_abc_1.abstractmethod
+    def GetSystem(
+        self,
+        request: _coordinator_pb2.GetSystemRequest,
+        context: _grpc.ServicerContext,
+    ) -> _coordinator_pb2.System:
+        """How the coordinator is set up: for those who look after it. No secret is in it."""
 
     @_abc_1.abstractmethod
     def RegisterModel(

@@ -42,18 +42,22 @@ MESSAGES = {
     "GetAttestation": pb.GetAttestationRequest(id="x"),
     "ListOwners": pb.ListOwnersRequest(),
     "WatchFleet": pb.WatchFleetRequest(),
+    "WhoAmI": pb.WhoAmIRequest(),
+    "GetSystem": pb.GetSystemRequest(),
 }
 LOOK = {"ListModels", "GetGraph", "GetRequest", "ListRequests", "WatchRequest", "GetCoverage"}
-LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys", "ListOwners", "WatchFleet"}
+LOOK |= {"GetReport", "GetAttestation", "GetSigningKeys", "ListOwners", "WatchFleet", "WhoAmI"}
+KEEP = {"GetSystem", "ExportAudit"}
 STEER = {"RegisterModel", "WithdrawModel", "PlanRequest"}
 STEER |= {"SubmitRequest", "PauseRequest", "ResumeRequest", "ResendRequest", "AbortRequest"}
 MAY = {
     "viewer": LOOK,
-    "operator": LOOK | STEER | {"ExportAudit"},
+    "operator": LOOK | STEER | KEEP,
     "approver": LOOK
-    | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest", "ExportAudit"},
-    "anna": {"RegisterModel", "WithdrawModel", "ListModels"},
-    "ben": {"RegisterModel", "WithdrawModel", "ListModels"},
+    | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest"}
+    | KEEP,
+    "anna": {"RegisterModel", "WithdrawModel", "ListModels", "WhoAmI"},
+    "ben": {"RegisterModel", "WithdrawModel", "ListModels", "WhoAmI"},
 }
 
 
