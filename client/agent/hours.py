@@ -23,6 +23,11 @@ class Hours:
     start: float
     end: float
 
+    def __str__(self) -> str:
+        """Return the window as in a configuration, such as `22:00-06:00`."""
+        minutes = (divmod(round(time / 60), 60) for time in (self.start, self.end))
+        return "-".join(f"{hour:02}:{minute:02}" for hour, minute in minutes)
+
     def until_open(self, second: float) -> float:
         """Return the seconds until the window opens; 0 within it.
 

@@ -1,5 +1,6 @@
 """The agent's connection: an outgoing stream, held open and reconnected when lost."""
 
+import importlib.metadata
 import logging
 import queue
 import threading
@@ -176,7 +177,14 @@ class Link:
                 closing.cancel()
 
     def _outgoing(self, outbox: queue.SimpleQueue[TaskAnswer | None]) -> Iterator[pb.FromAgent]:
-        yield pb.FromAgent(hello=pb.Hello(protocol=PROTOCOL, owner=self._config.owner))
+        hours = self._config.hours
+        hello = pb.Hello(
+            protocol=PROTOCOL,
+            owner=self._config.owner,
+            release=importlib.metadata.version("disinherit"),
+            hours="" if hours is None else str(hours),
+        )
+        yield pb.FromAgent(hello=hello)
         while (answer := outbox.get()) is not None:
             for start in range(0, max(1, len(answer.data)), _PART_BYTES):
                 data = answer.data[start : start + _PART_BYTES]

@@ -14,7 +14,12 @@ from disinherit.server.agents.revocation import keep_out
 from disinherit.server.agents.servicer import AgentsServicer
 from disinherit.server.agents.serving import MAX_AGENTS, AgentsServer
 from disinherit.server.agents.transport import AgentTransport
+from disinherit.server.recurring import Recurring
 from disinherit.server.store.database import Database
+from disinherit.server.store.presence import Attendance
+
+_COUNT_SECONDS = 1.0
+"""Interval of looking for agents that came or went; an agent that returns sooner never left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,10 @@ class Fleet:
             settings.agents,
         )
         self._sweep = keep_out(database, self.hub)
+        self._attendance = Attendance(database, "agent")
+        self._counting = Recurring(
+            lambda: self._attendance.keep(self.hub.present()), "attendance", _COUNT_SECONDS
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -93,4 +102,6 @@ class Fleet:
     def stop(self) -> None:
         """End all connections and stop; unanswered tasks are sent again later."""
         self._sweep.stop()
+        self._counting.stop()
         self.server.stop()
+        self._attendance.keep({})

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from disinherit.common.limits import ANSWER
+from disinherit.server.store.presence import Details
 from disinherit.server.transport.base import too_large
 from disinherit.v1 import agents_pb2 as pb
 
 _LOG = logging.getLogger(__name__)
+_SILENT = Details()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Session:
         owner: the owner of the agent.
         key: SHA-256 of its public key.
         peer: its address, for the log.
+        details: what it says of itself.
 
     Attributes:
         parts: task id -> data received so far.
@@ -56,10 +59,13 @@ class Session:
         refused: whether its certificate was revoked.
     """
 
-    def __init__(self, owner: str, key: str = "", peer: str = "") -> None:
+    def __init__(
+        self, owner: str, key: str = "", peer: str = "", details: Details = _SILENT
+    ) -> None:
         self.owner = owner
         self.key = key
         self.peer = peer
+        self.details = details
         self._outgoing: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
         self.parts: dict[str, bytearray] = {}
         self.replaced = False
@@ -106,18 +112,31 @@ class Hub:
         with self._lock:
             return list(self._sessions.values())
 
-    def connect(self, owner: str, key: str = "", peer: str = "") -> Session:
+    def present(self) -> dict[str, Details]:
+        """Return the owners of connected agents, with what they say of themselves."""
+        with self._lock:
+            return {owner: session.details for owner, session in self._sessions.items()}
+
+    def open_tasks(self) -> int:
+        """Return the number of tasks that agents have not answered yet."""
+        with self._lock:
+            return len(self._waiting)
+
+    def connect(
+        self, owner: str, key: str = "", peer: str = "", details: Details = _SILENT
+    ) -> Session:
         """Open a session for an owner's agent; it replaces an earlier one.
 
         Args:
             owner: the owner named in its certificate.
             key: SHA-256 of its public key.
             peer: its address, for the log.
+            details: what it says of itself.
 
         Returns:
             The session, with the agent's open tasks queued again.
         """
-        session = Session(owner, key, peer)
+        session = Session(owner, key, peer, details)
         with self._lock:
             old = self._sessions.get(owner)
             self._sessions[owner] = session
@@ -135,16 +154,31 @@ class Hub:
                 old.peer or "unknown",
                 key or "unknown",
             )
+        else:
+            _LOG.info(
+                "agent connected owner=%s peer=%s release=%s",
+                owner,
+                peer or "unknown",
+                details.release or "unknown",
+                extra={"event": "owner_online", "owner": owner},
+            )
         self._arrived(owner)
         return session
 
     def leave(self, session: Session) -> None:
         """End a session; if it was replaced, the new one stays."""
         with self._lock:
-            if self._sessions.get(session.owner) is session:
+            left = self._sessions.get(session.owner) is session
+            if left:
                 del self._sessions[session.owner]
                 self._left[session.owner] = time.monotonic()
         session.close()
+        if left:
+            _LOG.info(
+                "agent left owner=%s",
+                session.owner,
+                extra={"event": "owner_offline", "owner": session.owner},
+            )
 
     def refuse(self, session: Session) -> None:
         """End a session with a revoked certificate; its tasks stay open."""

@@ -1,5 +1,6 @@
 """gRPC servicer of the agents' service, over the hub."""
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +25,12 @@ from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.agents.revocation import certified_key
 from disinherit.server.ports.doors import Watchdog
+from disinherit.server.store.presence import Details
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import agents_pb2_grpc
+
+_LONGEST_RELEASE = 64
+_HOURS = re.compile(r"[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}")
 
 _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
     TokenError: grpc.StatusCode.UNAUTHENTICATED,
@@ -69,7 +74,7 @@ class AgentsServicer(agents_pb2_grpc.AgentsServicer):
         with self._greeting.watching(context):
             first = next(request_iterator, pb.FromAgent())
         _check_hello(first, owner, context)
-        session = self._hub.connect(owner, key, context.peer())
+        session = self._hub.connect(owner, key, context.peer(), _details(first.hello))
         if not context.add_callback(lambda: self._hub.leave(session)):
             self._hub.leave(session)  # already disconnected
         threading.Thread(
@@ -140,6 +145,12 @@ def _check_hello(first: pb.FromAgent, owner: str, context: grpc.ServicerContext)
             f"Expected an agent of owner {owner}, named in its certificate, but it is configured "
             f"for {one_line(first.hello.owner)!r}. Correct `owner` in its configuration.",
         )
+
+
+def _details(hello: pb.Hello) -> Details:
+    """Return what an agent says of itself, as far as it can be shown."""
+    release = one_line(hello.release)[:_LONGEST_RELEASE]
+    return Details(release, hello.hours if _HOURS.fullmatch(hello.hours) else "")
 
 
 def _refuse(context: grpc.ServicerContext, error: DisinheritError) -> NoReturn:

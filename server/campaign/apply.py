@@ -160,7 +160,7 @@ def _record_some(
     answered = [o for o in found if isinstance(o, Answered)]
     with one.writing(list(named)) as change:
         if reply is not None:
-            change.notified(answer.ask.owner, sorted(named))
+            change.notified(answer.ask.owner, sorted(named), tasked=True)
         rejected = change.put_answered(answered) if answered else {}
         tasks = [o for o in found if isinstance(o, Task)]
         tasks += [refused(todo[model], why) for model, why in rejected.items()]

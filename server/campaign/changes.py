@@ -1,6 +1,6 @@
 """One transaction about a campaign: tasks, successors, packets, notifications and their entries."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 
@@ -16,7 +16,7 @@ from disinherit.server.store.campaigns import Driven, find_driven
 from disinherit.server.store.cleared import check_claim
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.leases import Lease
-from disinherit.server.store.notifications import notified_events
+from disinherit.server.store.notifications import notified_events, put_told
 from disinherit.server.store.packets import put_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.successors import put_successors
@@ -124,8 +124,15 @@ class Change:
             )
             self._events.append((event, False))
 
-    def notified(self, owner: str, models: Iterable[str]) -> None:
-        """Record that an owner was notified of the request about some of its versions."""
+    def notified(self, owner: str, models: Collection[str], *, tasked: bool = False) -> None:
+        """Record that an owner was notified of the request about some of its versions.
+
+        Args:
+            owner: the owner that answered.
+            models: the versions that the message to it named.
+            tasked: whether the message was their task.
+        """
+        put_told(self.db, self._id, models, tasked=tasked)
         self._events += [(event, True) for event in notified_events(self._id, owner, models)]
 
     def log(self) -> None:

@@ -19,6 +19,7 @@ from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.flower.owners import RegisteredOwners
 from disinherit.server.flower.transport import FlowerTransport
+from disinherit.server.store.presence import Attendance, Details
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.mailbox import Mailbox
 
@@ -65,11 +66,13 @@ def reside(
         return result
 
     driver = Driver(OpenCampaigns(coordinator), run, _LOOK_SECONDS)
+    attendance = store.attendance("flower")
     driver.start()
     try:
-        _watch(owners, driver, stopped, time.monotonic() + seconds)
+        _watch(owners, driver, attendance, stopped, time.monotonic() + seconds)
     finally:
         driver.stop()
+        attendance.keep({})
 
 
 @contextmanager
@@ -89,9 +92,13 @@ def until_signal() -> Iterator[threading.Event]:
 
 
 def _watch(
-    owners: RegisteredOwners, driver: Driver, stopped: threading.Event, until: float
+    owners: RegisteredOwners,
+    driver: Driver,
+    attendance: Attendance,
+    stopped: threading.Event,
+    until: float,
 ) -> None:
-    """Wake the driver whenever an owner connects, until the time is up or the event is set."""
+    """Record who is connected, and wake the driver whenever an owner comes, until the end."""
     known: set[str] = set()
     while (left := until - time.monotonic()) > 0 and not stopped.wait(min(left, _LOOK_SECONDS)):
         try:
@@ -103,3 +110,4 @@ def _watch(
             _log.info("connected: %s", ", ".join(sorted(connected)))
             driver.poke()
         known = connected
+        attendance.keep(dict.fromkeys(connected, Details()))

@@ -19,6 +19,7 @@ from disinherit.server.service.documents import Records
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import listen
 from disinherit.server.service.models import Models
+from disinherit.server.service.owners import Owners
 from disinherit.server.service.principals import TokenFile
 from disinherit.server.service.renewal import keep_valid, renew
 from disinherit.server.service.requests import Requests
@@ -96,6 +97,7 @@ class Service:
             Requests(coordinator, self._driver.poke, settings.approval, release=self._release),
             Records(self._store, self._store.signed_log),
             Setup(settings, tokens, self._store, self._store.signed_log, self._count_agents),
+            Owners(self._store),
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
         health = HealthServicer(experimental_non_blocking=False)

@@ -9,6 +9,7 @@ from disinherit.server.planning.coverage import Covered
 from disinherit.server.planning.previews import PlannedModel
 from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.store.audit_events import request_digest
+from disinherit.server.store.owners import KnownOwner
 from disinherit.server.store.status import RequestStatus
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -88,6 +89,25 @@ def some_notes(notes: Sequence[str]) -> list[str]:
     if len(notes) > _NOTES:
         kept.append(f"{len(notes) - _NOTES} more notes are left out.")
     return kept
+
+
+def owner_to_proto(owner: KnownOwner) -> pb.Owner:
+    """Convert an owner."""
+    found = pb.Owner(
+        name=owner.name,
+        models=owner.models,
+        active_models=owner.active_models,
+        pending_tasks=owner.pending_tasks,
+    )
+    if owner.presence is not None:
+        found.online = owner.presence.online
+        found.last_seen_us = owner.presence.seen_us
+        found.way = owner.presence.way
+        found.release = owner.presence.details.release
+        found.hours = owner.presence.details.hours
+    if owner.access is not None:
+        found.access, found.access_us = owner.access.state, owner.access.at_us
+    return found
 
 
 def summary_to_proto(report: Report) -> pb.ReportSummary:

@@ -14,6 +14,7 @@ from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.documents import Records
 from disinherit.server.service.models import Models
+from disinherit.server.service.owners import Owners
 from disinherit.server.service.packing import (
     coverage_to_proto,
     listed_to_proto,
@@ -44,13 +45,22 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         requests: handles calls about requests.
         records: handles calls about records.
         setup: handles calls about callers and settings.
+        owners: handles calls about owners.
     """
 
-    def __init__(self, models: Models, requests: Requests, records: Records, setup: Setup) -> None:
+    def __init__(
+        self,
+        models: Models,
+        requests: Requests,
+        records: Records,
+        setup: Setup,
+        owners: Owners,
+    ) -> None:
         self._setup = setup
         self._models = models
         self._requests = requests
         self._records = records
+        self._owners = owners
 
     def WhoAmI(  # noqa: N802
         self, request: pb.WhoAmIRequest, context: grpc.ServicerContext
@@ -113,7 +123,12 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self, request: pb.ListOwnersRequest, context: grpc.ServicerContext
     ) -> pb.ListOwnersResponse:
         """List owners."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Expected a coordinator that lists owners.")
+
+        def answer() -> pb.ListOwnersResponse:
+            owners, token = self._owners.list(request.owner, request.page_size, request.page_token)
+            return pb.ListOwnersResponse(owners=owners, next_page_token=token)
+
+        return _answered(context, answer)
 
     def WatchFleet(  # noqa: N802
         self, request: pb.WatchFleetRequest, context: grpc.ServicerContext

@@ -6,15 +6,18 @@ once it has answered a message that names the request and the version: a task to
 for Fisher information, or a notice if it has nothing to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, case, select, update
 
 from disinherit.common.audit.chain import AuditEvent
+from disinherit.server.now import now_us
 from disinherit.server.states import Task
 from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.tables import AUDIT
+from disinherit.server.store.tables import AUDIT, TASKS
+
+_AT_ONCE = 500
 
 
 def find_notified(db: Connection, request_id: str) -> set[str]:
@@ -38,6 +41,26 @@ def notified_events(request_id: str, owner: str, models: Iterable[str]) -> list[
         make_event(AuditKind.NOTIFIED, actor, request_id=request_id, model_id=m, owner=owner)
         for m in models
     ]
+
+
+def put_told(
+    db: Connection, request_id: str, models: Collection[str], *, tasked: bool = False
+) -> None:
+    """Store when owners got the message about some versions that they answered, if not known yet.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        models: the versions that the message named; at most as many as one message has.
+        tasked: whether it was their task, whose time is known; that of other messages is now, by
+            which they were answered.
+    """
+    sent = case((TASKS.c.given_us > 0, TASKS.c.given_us), else_=now_us())
+    listed = sorted(models)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = TASKS.c.model_id.in_(listed[start : start + _AT_ONCE])
+        row = update(TASKS).where(TASKS.c.request_id == request_id, some, TASKS.c.told_us == 0)
+        db.execute(row.values(told_us=sent if tasked else now_us()))
 
 
 def record_not_notified(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:

@@ -41,7 +41,9 @@ def read_task(row: Row[Any]) -> Task:
     Raises:
         StoreError: if it is damaged, or this version does not know its state.
     """
-    _, model, owner, known, reason, data, _, wave, destroy, destroyed, late, _ = row[:_TASK_COLUMNS]
+    _, model, owner, known, reason, data, _, wave, destroy, destroyed, late, *_ = row[
+        :_TASK_COLUMNS
+    ]
     try:
         state = TaskState(known)
     except ValueError as error:

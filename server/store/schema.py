@@ -20,6 +20,7 @@ REVISIONS = (
     "0011",
     "0012",
     "0013",
+    "0014",
 )
 """The revisions in `migrations/versions`, the oldest first."""
 

@@ -23,6 +23,7 @@ from disinherit.server.store.history import find_lost, note_lost
 from disinherit.server.store.leases import Lease
 from disinherit.server.store.model_rows import put_planned_roots
 from disinherit.server.store.packets import PacketFiles, open_packet_files
+from disinherit.server.store.presence import Attendance
 from disinherit.server.store.repeated_tasks import resend
 from disinherit.server.store.request_rows import (
     check_same,
@@ -234,6 +235,14 @@ class CoordinatorStore(CampaignStore):
             RequestError: if there is no such request.
         """
         return export_lines(self._database, request_id, seal)
+
+    def attendance(self, way: str) -> Attendance:
+        """Return the record of the owners that are connected to this process.
+
+        Args:
+            way: how they are connected: `agent` or `flower`.
+        """
+        return Attendance(self._database, way)
 
     def history_lost(self) -> str:
         """Return what history is missing, which stops the coordinator; `""` if none."""

@@ -90,6 +90,8 @@ TASKS = Table(
     Column("late", BigInteger, nullable=False, server_default="0"),
     # The latest time, by the coordinator's clock, at which its owner was asked; 0 for never.
     Column("given_us", BigInteger, nullable=False, server_default="0"),
+    # When a message about it first reached its owner; 0 if none did, as far as is known.
+    Column("told_us", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
     Index("ix_task_model", "model_id"),
     Index("ix_task_owner", "owner", "state"),
@@ -181,6 +183,42 @@ REVOCATIONS = Table(
     METADATA,
     Column("owner", String(128), primary_key=True),
     Column("revoked_us", BigInteger, nullable=False),
+)
+PRESENCE = Table(  # owners that were connected
+    "presence",
+    METADATA,
+    Column("owner", _text(128), primary_key=True),
+    # agent or flower.
+    Column("way", String(16), nullable=False),
+    # 1 if it was connected at `seen_us` and has not left since.
+    Column("online", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    # As it says itself.
+    Column("release", String(64), nullable=False),
+    Column("hours", String(16), nullable=False),
+)
+WEBHOOKS = Table(  # the last entry of the audit log that was looked at for a webhook
+    "webhook",
+    METADATA,
+    # SHA-256 of its URL.
+    Column("hook", String(64), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+)
+DELIVERIES = Table(
+    "webhook_delivery",
+    METADATA,
+    Column("hook", String(64), primary_key=True),
+    Column("event", String(32), primary_key=True),
+    Column("request_id", String(128), primary_key=True),
+    # Number of the audit entry, or the deadline that is near.
+    Column("occasion", BigInteger, primary_key=True, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    # When it is tried next, in microseconds since the epoch; 0 if it is not.
+    Column("due_us", BigInteger, nullable=False),
+    # 0 if it was not delivered.
+    Column("delivered_us", BigInteger, nullable=False),
+    Index("ix_webhook_due", "hook", "due_us"),
 )
 
 M = TypeVar("M", bound=Message)

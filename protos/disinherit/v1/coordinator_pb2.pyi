@@ -438,7 +438,7 @@ class Owner(_message.Message):
     empty for always, or if it does not say.
     """
     access: _builtins.str
-    """Of its agent: invited, enrolled or revoked, and since when; empty if it never was invited."""
+    """Of its agent: enrolled or revoked, and since when; invited, and until when; empty if it never was."""
     access_us: _builtins.int
     def __init__(
         self,
@@ -1153,8 +1153,8 @@ class ModelCoverage(_message.Message):
     remedy: _unlearning_pb2.Remedy.ValueType
     """What was done so that it forgets."""
     told_us: _builtins.int
-    """When its owner was first told of the request about this version, and when it first answered;
-    0 if it was not, or had not.
+    """When its owner was sent the message about this version that it answered first, and when it had
+    answered; 0 if it has not.
     """
     acknowledged_us: _builtins.int
     done_us: _builtins.int

@@ -1,5 +1,6 @@
 """A campaign over agents, from the invitation to the last verified model."""
 
+import importlib.metadata
 import json
 import os
 from collections.abc import Sequence
@@ -17,9 +18,11 @@ from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import read_settings
 from disinherit.v1 import coordinator_pb2 as pb
 from tests.support import campaign
+from tests.support.agent import wait_for
 from tests.support.owner import PointsOwner
 from tests.support.service import Client, make_request, secret, write_tokens
 
+ALL = pb.ListOwnersRequest()
 CONFIG = """
 database = "coordinator.db"
 tokens = "tokens.toml"
@@ -71,8 +74,14 @@ def test_agents_are_invited_enrolled_and_asked(
                 opening = partial(PointsOwner, tmp_path / name, name)
                 agents.enter_context(Agent(config, enrol(config, invitation["token"]), opening))
             statuses = list(watch)
+            wait_for(lambda: all(one.online for one in operator.ListOwners(ALL).owners))
+            found = operator.ListOwners(ALL).owners
         assert statuses[-1].state == pb.CAMPAIGN_STATE_COMPLETE
         assert statuses[-1].tasks == {"verified": 5}
+        assert [(one.name, one.way, one.access) for one in found] == [
+            (name, "agent", "enrolled") for name in campaign.NAMES
+        ]
+        assert {one.release for one in found} == {importlib.metadata.version("disinherit")}
     finally:
         service.stop(grace=0.5)
 

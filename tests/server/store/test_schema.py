@@ -45,6 +45,9 @@ OF_REVISIONS = (
     "announced",
     "history",
     "planned_root",
+    "presence",
+    "webhook",
+    "webhook_delivery",
     *ENROLMENT,
 )
 
@@ -87,7 +90,7 @@ def make_old(path: Path) -> None:
         "DROP INDEX ix_task_destroy",
         *(
             f"ALTER TABLE task DROP COLUMN {name}"
-            for name in ("wave", "destroy_us", "destroyed_us", "late", "given_us")
+            for name in ("wave", "destroy_us", "destroyed_us", "late", "given_us", "told_us")
         ),
         "DROP INDEX ix_task_owner",
         "DROP INDEX ix_task_model",
@@ -156,6 +159,10 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "ALTER TABLE inheritance DROP COLUMN recorded_by",
         "ALTER TABLE task DROP COLUMN late",
         "ALTER TABLE task DROP COLUMN given_us",
+        "ALTER TABLE task DROP COLUMN told_us",
+        "DROP TABLE presence",
+        "DROP TABLE webhook",
+        "DROP TABLE webhook_delivery",
         *(
             f"ALTER TABLE campaign DROP COLUMN {name}"
             for name in ("lease_length_us", "submitted_plan", "approved_plan")
