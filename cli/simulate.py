@@ -68,7 +68,7 @@ def simulate(
     dataset: Annotated[
         str,
         _training(
-            help="mnist5k, digits, fashion-mnist, fortunes, cifar100, tiny-imagenet, "
+            help="mnist5k, digits, fashion-mnist, fortunes, glyphs, cifar100, tiny-imagenet, "
             "yahoo-answers, or a path."
         ),
     ] = "mnist5k",
@@ -81,8 +81,8 @@ def simulate(
     ] = None,
     clients: Annotated[int, _training(help="Number of owners.")] = 5,
     partition: Annotated[
-        Literal["iid", "dirichlet", "pathological"],
-        _training(help="How training data is shared among owners."),
+        Literal["iid", "dirichlet", "pathological", "natural"],
+        _training(help="How training data is shared among owners; natural: by who contributed it."),
     ] = "iid",
     concentration: Annotated[
         float, _training(help="Concentration of the Dirichlet partition.")

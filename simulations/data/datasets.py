@@ -7,6 +7,7 @@ source              what it is                                                  
 ``digits``          1,797 digits, 8 x 8                                         scikit-learn
 ``fashion-mnist``   70,000 articles, 28 x 28, with an official test set         Debian, or files
 ``fortunes``        6,395 quotations of nine categories                         Debian, or files
+``glyphs``          digits and letters of fonts, 28 x 28, with held-out fonts   Debian, or files
 ``cifar100`` ...    CIFAR-100, TinyImageNet, Yahoo! Answers                     the Hub, or files
 a folder            the four IDX files of any data set of the MNIST family,     yours
                     Parquet files, or images in a folder per class
@@ -80,6 +81,9 @@ class Dataset:
         vocabulary: number of token ids of a text data set, the padding included; 0 for images.
         official_evaluation: where in the pool the test set of the source lies; `None` if it has
             none.
+        contributors: who each sample is of at the source, as indices `[N]`, int64; `None` if the
+            source does not say.
+        contributor_names: their names.
 
     Raises:
         DataError: if the parts do not fit together.
@@ -92,6 +96,8 @@ class Dataset:
     kind: Literal["image", "text"] = "image"
     vocabulary: int = 0
     official_evaluation: range | None = None
+    contributors: Tensor | None = None
+    contributor_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         count = len(self.targets)
@@ -123,6 +129,13 @@ class Dataset:
                 f"Expected the official evaluation samples of data set {self.name!r} to lie in "
                 f"range(0, {count}), but got {held}."
             )
+        if self.contributors is not None:
+            if len(self.contributors) != count:
+                raise DataError(
+                    f"Expected a contributor for each of {count} samples of data set "
+                    f"{self.name!r}, but got {len(self.contributors)}."
+                )
+            self._check_values("contributors", self.contributors, len(self.contributor_names) - 1)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -248,6 +261,26 @@ def _load_fortunes() -> Dataset:
     return _from_texts("fortunes", texts, labels)
 
 
+def _load_glyphs() -> Dataset:
+    try:
+        from disinherit.simulations.data.fonts import CHARACTERS
+        from disinherit.simulations.data.glyphs import read_glyphs
+    except ImportError as error:
+        raise _missing_package("glyphs", str(error.name), error) from error
+    folder = os.environ.get(DATA_VARIABLE)
+    glyphs = read_glyphs(Path(folder) / "glyphs" if folder else None)
+    count = len(glyphs.targets)
+    return Dataset(
+        "glyphs",
+        torch.from_numpy(glyphs.images).to(torch.float32).div_(255).unsqueeze(1),
+        torch.from_numpy(glyphs.targets),
+        tuple(CHARACTERS),
+        official_evaluation=range(count - glyphs.held_out, count),
+        contributors=torch.from_numpy(glyphs.contributors),
+        contributor_names=glyphs.foundries,
+    )
+
+
 def _local_data() -> Path:
     return Path(os.environ.get(DATA_VARIABLE) or _SYSTEM_DATA)
 
@@ -307,5 +340,6 @@ _KNOWN: dict[str, Callable[[], Dataset]] = {
     "digits": _load_digits,
     "fashion-mnist": _load_fashion,
     "fortunes": _load_fortunes,
+    "glyphs": _load_glyphs,
     "mnist5k": _load_mnist5k,
 }

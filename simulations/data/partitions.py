@@ -1,6 +1,7 @@
 """Distribution of training samples over clients."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,9 @@ from disinherit.simulations.data.splits import seeded_generator
 
 PARTITION_KINDS = ("iid", "dirichlet", "pathological")
 """The kinds of `partition`."""
+
+NATURAL = "natural"
+"""The partition by who contributed a sample; see `deal_contributors`."""
 
 _LARGEST_CONCENTRATION = 1e6
 
@@ -79,6 +83,36 @@ def partition(
             f"with {smallest} from the {kind} partition. Use fewer clients."
         )
     return [torch.from_numpy(part) for part in parts]
+
+
+def deal_contributors(counts: Sequence[int], clients: int) -> list[int]:
+    """Return the client of each contributor, so that no contributor is shared.
+
+    The contributor with the most samples that is left goes to the client with the fewest.
+
+    Args:
+        counts: samples of each contributor; of those without any, the client does not matter.
+        clients: number of clients.
+
+    Raises:
+        DataError: if there are fewer contributors with samples than clients.
+
+    Example:
+        >>> deal_contributors([5, 1, 3, 2], 2)
+        [0, 0, 1, 1]
+    """
+    present = sum(count > 0 for count in counts)
+    if not 1 <= clients <= present:
+        raise DataError(
+            f"Expected from 1 to {present} clients for the natural partition, as many as there are "
+            f"contributors with training samples at most, but got {clients}. Use fewer owners."
+        )
+    held = [0] * clients
+    dealt = [0] * len(counts)
+    for one in sorted(range(len(counts)), key=lambda one: (-counts[one], one)):
+        dealt[one] = held.index(min(held))
+        held[dealt[one]] += counts[one]
+    return dealt
 
 
 def _dirichlet(

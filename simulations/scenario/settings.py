@@ -14,7 +14,7 @@ from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
 from disinherit.simulations.data.backdoors import Backdoor
 from disinherit.simulations.data.datasets import Dataset
-from disinherit.simulations.data.partitions import PARTITION_KINDS
+from disinherit.simulations.data.partitions import NATURAL, PARTITION_KINDS
 from disinherit.simulations.networks.networks import NetworkSpec, check_network
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.scenarios import (
@@ -88,8 +88,8 @@ class Settings:
         if not 0 <= self.seed < 2**63:
             raise InputError(f"Expected a seed from 0 to 2^63 - 1, but got {self.seed}.")
         check_network(self.network)
-        if self.partition not in PARTITION_KINDS:
-            known = ", ".join(PARTITION_KINDS)
+        if self.partition not in (*PARTITION_KINDS, NATURAL):
+            known = ", ".join((*PARTITION_KINDS, NATURAL))
             raise InputError(f"Expected a partition among {known}, but got {self.partition!r}.")
         if self.backdoor is not None and not 0 <= self.backdoor.owner < self.clients:
             raise InputError(

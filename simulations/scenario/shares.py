@@ -11,7 +11,7 @@ from disinherit.common.errors import DataError
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.simulations.data.backdoors import Backdoor
 from disinherit.simulations.data.datasets import Dataset, load_dataset
-from disinherit.simulations.data.partitions import partition
+from disinherit.simulations.data.partitions import NATURAL, deal_contributors, partition
 from disinherit.simulations.data.splits import Splits, make_splits
 from disinherit.simulations.scenario.label_spaces import label_spaces
 from disinherit.simulations.scenario.settings import Settings
@@ -138,11 +138,38 @@ def _share_out(
         )
         return tuple(indices[part] for part in parts)
 
-    train, tuning = shares(splits.train, kind), shares(splits.tuning, "iid")
+    if kind == NATURAL:
+        train, tuning = _natural(dataset, splits, clients)
+    else:
+        train, tuning = shares(splits.train, kind), shares(splits.tuning, "iid")
     if backdoor is None:
         return SharedData(dataset, splits, train, tuning)
     dataset, planted = backdoor.planted(dataset, train[backdoor.owner], seed)
     return SharedData(dataset, splits, train, tuning, planted)
+
+
+def _natural(
+    dataset: Dataset, splits: Splits, clients: int
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Return each owner's training and tuning samples: all of some contributors, and no others."""
+    if dataset.contributors is None:
+        raise DataError(
+            f"Expected a data set that says who contributed each sample, such as glyphs, for the "
+            f"{NATURAL} partition, but got {dataset.name!r}. Choose another partition."
+        )
+    sizes = dataset.contributors[splits.train].bincount(minlength=len(dataset.contributor_names))
+    owners = torch.tensor(deal_contributors(sizes.tolist(), clients))[dataset.contributors]
+    train, tuning = (
+        tuple(indices[owners[indices] == owner] for owner in range(clients))
+        for indices in (splits.train, splits.tuning)
+    )
+    for owner, share in enumerate(tuning):
+        if not len(share):
+            raise DataError(
+                f"Expected tuning samples of {owner_name(owner)} in the {NATURAL} partition for "
+                f"{clients} owners, but its contributors have none. Use fewer owners."
+            )
+    return train, tuning
 
 
 def check_shares(settings: Settings, data: SharedData) -> None:

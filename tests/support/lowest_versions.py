@@ -32,6 +32,7 @@ _DEFAULT_TESTS = (
     "tests/server/agents/test_authority.py",
     "tests/simulations/data/test_hugging_face.py",
     "tests/simulations/data/test_datasets.py",
+    "tests/simulations/data/test_glyphs.py",
     "tests/simulations/report/test_html.py",
     "tests/cli/test_main.py",
 )
