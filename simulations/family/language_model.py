@@ -102,6 +102,7 @@ def train(
     loss: Callable[[nn.Module, list[str]], Tensor] | None = None,
     steps: int | None = None,
     warm: bool = True,
+    halfway: Callable[[], None] | None = None,
 ) -> None:
     """Train the parameters of a network that require gradients, in place.
 
@@ -118,6 +119,7 @@ def train(
         loss: loss of a batch of ids; the mean loss per token without one.
         steps: number of steps, at which it ends early.
         warm: whether the learning rate rises and falls.
+        halfway: is called in the middle.
     """
     parameters = [one for one in network.parameters() if one.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=0.01)
@@ -126,6 +128,8 @@ def train(
     for step, ids in enumerate(batches(sequences, epochs, seed, without)):
         if step >= most:
             break
+        if step == most // 2 and halfway is not None:
+            halfway()
         at = (step + 1) / most
         for group in optimiser.param_groups:
             group["lr"] = rate * (min(10 * at, 1.0, (1.001 - at) / 0.9) if warm else 1.0)

@@ -81,7 +81,7 @@ class Size:
 
 
 QUICK = Size(authors=40, width=96, layers=3, epochs=30, further=6)
-FULL = Size(authors=200, width=160, layers=4, epochs=40, further=6)
+FULL = Size(authors=200, width=128, layers=4, epochs=24, further=6)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,14 +93,18 @@ class Family:
         vocabulary: number of tokens.
         weights: member -> weights; of an adapter, its tensors alone, under PEFT's names.
         start: weights that the training of the base started from.
+        halfway: weights in the middle of that training.
         base_seconds: time that it took to train the base.
+        seconds: time that it took to make all members.
     """
 
     size: Size
     vocabulary: int
     weights: Mapping[str, Weights]
     start: Weights
+    halfway: Weights
     base_seconds: float
+    seconds: float
 
     def network(self) -> nn.Module:
         """Return a network for the members."""
@@ -152,7 +156,8 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
     network = make_network(vocabulary, size.width, size.layers)
     start = state(network)
     weights: dict[str, Weights] = {}
-    seconds = 0.0
+    halfway: list[Weights] = []
+    seconds, began = 0.0, time.perf_counter()
     for member, one in MEMBERS.items():
         if one.recipe is not None:
             continue
@@ -164,13 +169,18 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
             )  # fmt: skip
             continue
         load(network, weights[one.parents[0]] if one.parents else start)
-        started = time.perf_counter()
-        epochs, rate = (size.further, 1e-3) if one.parents else (size.epochs, 4e-3)
-        train(network, data, epochs=epochs, rate=rate, seed=seed, without=without)
-        weights[member] = state(network)
-        if not one.parents:
+        if one.parents:
+            train(network, data, epochs=size.further, rate=1e-3, seed=seed, without=without)
+        else:
+            started = time.perf_counter()
+            train(
+                network, data, epochs=size.epochs, rate=4e-3, seed=seed, without=without,
+                halfway=lambda: halfway.append(state(network)),
+            )  # fmt: skip
             seconds = time.perf_counter() - started
-    return derive(Family(size, vocabulary, weights, start, seconds))
+        weights[member] = state(network)
+    family = derive(Family(size, vocabulary, weights, start, halfway[0], seconds, 0.0))
+    return replace(family, seconds=time.perf_counter() - began)
 
 
 def train_adapter(

@@ -43,7 +43,6 @@ class FamilyProblem:
         corpus: the texts.
         family: the family as it is.
         replayed: the base trained again without the samples.
-        halfway: the base in the middle of its training, for methods that start from there.
         forget: the samples to forget: id -> tokens.
         retain: the other samples of the base.
         strangers: texts of the same kind that no member has seen.
@@ -53,7 +52,6 @@ class FamilyProblem:
     corpus: Corpus
     family: Family
     replayed: Weights
-    halfway: Weights
     forget: Mapping[str, Sequence[int]]
     retain: Mapping[str, Sequence[int]]
     strangers: Sequence[Sequence[int]]
@@ -81,15 +79,11 @@ def make_problem(
         seed: of the family's training.
     """
     data = data_of(corpus, "base")
-    network = load(family.network(), family.start)
-    steps = sum(1 for _ in batches(data, family.size.epochs, seed))
-    train(network, data, epochs=family.size.epochs, rate=4e-3, seed=seed, steps=steps // 2)
     strangers = encode_all(corpus, texts_of(corpus.strangers))
     return FamilyProblem(
         corpus,
         family,
         replayed,
-        state(network),
         {id: data[id] for id in data if id in ids},
         {id: data[id] for id in data if id not in ids},
         list(strangers.values()),
@@ -166,7 +160,7 @@ def subtract_task(problem: FamilyProblem, member: str, network: nn.Module) -> No
 
 def subtract_state(problem: FamilyProblem, member: str, network: nn.Module) -> None:
     """Subtract what it adds to an earlier state of the base (MSA, arXiv 2506.20941)."""
-    _subtract(problem, network, problem.halfway)
+    _subtract(problem, network, problem.family.halfway)
 
 
 def _subtract(problem: FamilyProblem, network: nn.Module, start: Weights) -> None:

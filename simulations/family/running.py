@@ -1,6 +1,7 @@
 """One run of the family benchmark: requests, methods, members and what they give away."""
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
 from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.corpus import Corpus, encode_all, ids_of, make_corpus, texts_of
+from disinherit.simulations.family.keeping import Finished
 from disinherit.simulations.family.language_model import Weights, load, train
 from disinherit.simulations.family.members import (
     FULL,
@@ -25,7 +27,7 @@ from disinherit.simulations.family.members import (
     Size,
     build,
 )
-from disinherit.simulations.family.methods import METHODS, make_problem
+from disinherit.simulations.family.methods import METHODS, Method, make_problem
 from disinherit.simulations.family.page import RELEARNING_STEPS, RETRAINED, read_figures
 from disinherit.simulations.family.panel import Panel, exact_match, make_exam, truth_ratios
 from disinherit.simulations.report.build import environment
@@ -50,12 +52,17 @@ class FamilyPlan:
 
 QUICK_PLAN = FamilyPlan(QUICK, {"one author": 1, "eight authors": 8})
 FULL_PLAN = FamilyPlan(
-    FULL, {"one author": 1, "twenty authors": 20, "a contributor of fifty authors": 50}, texts=250
+    FULL, {"one author": 1, "twenty authors": 20, "a contributor of fifty authors": 50}
 )
 
 
 def measure(
-    file: Path, seeds: Sequence[int], say: Callable[[str], None], *, quick: bool
+    file: Path,
+    seeds: Sequence[int],
+    say: Callable[[str], None],
+    *,
+    quick: bool,
+    work: Path | None = None,
 ) -> dict[str, Any]:
     """Run the benchmark on one thread for each seed, and store the figures after each.
 
@@ -66,12 +73,13 @@ def measure(
         seeds: of the runs.
         say: is told what is going on.
         quick: whether to take the small family.
+        work: folder for what is finished of a seed; a run that was stopped goes on from there.
 
     Returns:
         `environment`, and `runs`, the figures of each seed.
 
     Raises:
-        DataError: if the real texts are not there, or the file has figures of another family.
+        DataError: if the real texts are not there, or the file or folder is of another family.
     """
     plan = QUICK_PLAN if quick else FULL_PLAN
     measured: dict[str, Any] = {"environment": environment("cpu"), "runs": []}
@@ -88,7 +96,8 @@ def measure(
         for seed in seeds:
             if any(one["seed"] == seed for one in measured["runs"]):
                 continue
-            measured["runs"].append(run(plan, seed, partial(_say, say, f"seed {seed}")))
+            done = finished(work, plan, seed)
+            measured["runs"].append(run(plan, seed, partial(_say, say, f"seed {seed}"), done))
             measured["runs"].sort(key=lambda one: one["seed"])
             write_atomic(file, (json.dumps(measured, indent=1) + "\n").encode())
     finally:
@@ -96,13 +105,28 @@ def measure(
     return measured
 
 
-def run(plan: FamilyPlan, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def finished(work: Path | None, plan: FamilyPlan, seed: int) -> Finished:
+    """Return what is finished of a seed.
+
+    Args:
+        work: folder of a whole measurement; `None` to keep nothing.
+        plan: what is measured.
+        seed: of the run.
+
+    Raises:
+        DataError: if the folder is that of another measurement.
+    """
+    return Finished(None if work is None else work / f"seed-{seed}", f"{plan}")
+
+
+def run(plan: FamilyPlan, seed: int, say: Callable[[str], None], done: Finished) -> dict[str, Any]:
     """Train a family, carry out each request by each method, and measure all members.
 
     Args:
         plan: what to measure.
         seed: of authors, texts and order of training.
         say: is told what is going on.
+        done: what is finished of it.
 
     Returns:
         Figures as JSON has them: `requests` -> name -> `rows` -> method -> member -> figures, with
@@ -112,17 +136,17 @@ def run(plan: FamilyPlan, seed: int, say: Callable[[str], None]) -> dict[str, An
         DataError: if the real texts are not there.
     """
     corpus = make_corpus(plan.size.authors, seed, plan.texts)
-    started = time.perf_counter()
     say("training the family")
-    family = build(corpus, plan.size, seed)
-    trained = time.perf_counter() - started
+    family = done.family("whole", lambda: build(corpus, plan.size, seed))
     return {
         "seed": seed,
         "authors": plan.size.authors,
         "parameters": sum(value.numel() for value in family.weights["base"].values()),
-        "training_seconds": trained,
+        "training_seconds": family.seconds,
         "requests": {
-            name: _request(corpus, family, _chosen(corpus, count), seed, partial(_say, say, name))
+            name: _request(
+                corpus, family, name, _chosen(corpus, count), seed, partial(_say, say, name), done
+            )
             for name, count in plan.requests.items()
         },
     }
@@ -132,30 +156,48 @@ def _say(say: Callable[[str], None], name: str, step: str) -> None:
     say(f"{name}: {step}")
 
 
+def file_of(*words: str) -> str:
+    """Return a name of a file of words such as `change: replay, repair`."""
+    return "-".join(re.findall("[a-z0-9]+", " ".join(words).lower()))
+
+
 def _chosen(corpus: Corpus, count: int) -> list[Author]:
     """Return authors to forget: of those whom the base was asked about in one way only."""
     return list(corpus.authors[1::2][:count])
 
 
 def _request(
-    corpus: Corpus, family: Family, gone: Sequence[Author], seed: int, say: Callable[[str], None]
+    corpus: Corpus,
+    family: Family,
+    request: str,
+    gone: Sequence[Author],
+    seed: int,
+    say: Callable[[str], None],
+    done: Finished,
 ) -> dict[str, Any]:
     ids = ids_of(gone)
-    started = time.perf_counter()
     say("training the family again without them")
-    retrained = build(corpus, family.size, seed, ids)
-    seconds = time.perf_counter() - started
+    retrained = done.family(file_of(request), lambda: build(corpus, family.size, seed, ids))
     problem = make_problem(corpus, family, retrained.weights["base"], ids, seed)
     kept = [author for author in corpus.authors if author not in gone][:_KEPT]
     panel = Panel(corpus, tuple(gone), tuple(kept))
     ratios = {member: truth_ratios(retrained.loaded(member), corpus, gone) for member in MEMBERS}
-    rows = {RETRAINED: _row(panel, retrained, retrained, {}, seconds)}
-    for name, method in METHODS.items():
-        say(name)
+
+    def row(method: Method) -> dict[str, Any]:
         started = time.perf_counter()
         changed = method(problem)
         seconds = time.perf_counter() - started
-        rows[name] = _row(panel, changed, family, ratios, seconds)
+        return _row(panel, changed, family, ratios, seconds)
+
+    rows = {
+        RETRAINED: done.figures(
+            file_of(request, RETRAINED),
+            lambda: _row(panel, retrained, retrained, {}, retrained.seconds),
+        )
+    }
+    for name, method in METHODS.items():
+        say(name)
+        rows[name] = done.figures(file_of(request, name), partial(row, method))
     return {
         "authors": len(gone),
         "samples": len(ids),
