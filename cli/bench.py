@@ -104,6 +104,10 @@ def family(
         int, typer.Option(min=0, help="How many families to train; 0 to write the page only.")
     ] = 1,
     markdown: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Keep what is finished here, so that a run that was stopped goes on."),
+    ] = None,
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
 
@@ -117,7 +121,7 @@ def family(
         from disinherit.simulations.family.running import measure
 
         with progress() as say:
-            measure(out, range(seeds), say, quick=quick)
+            measure(out, range(seeds), say, quick=quick, work=work)
     measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())

@@ -8,7 +8,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
@@ -116,6 +115,6 @@ class Finished:
 
 def _damaged(file: Path, error: Exception) -> DataError:
     return DataError(
-        f"Expected what a run has finished in {file}, but got {error}. Remove the file, and what it "
+        f"Expected what a run has finished in {file}, but got {error}. Remove the file: what it "
         "has is made again."
     )

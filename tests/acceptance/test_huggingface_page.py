@@ -1,5 +1,6 @@
 """The blocks of docs/huggingface.md, run as they stand there."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,24 @@ import torch
 
 from disinherit import ModelStore, Network
 from disinherit.common.errors import RequestError
-from tests.support.huggingface import counting, fit, library, llama, lora, require, sequences
+from tests.support.huggingface import (
+    counting,
+    fit,
+    library,
+    llama,
+    lora,
+    require,
+    sequences,
+    words_tokenizer,
+)
 from tests.support.pages import texts
 
 require()
 pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in v6:FutureWarning")
 
-ADDED, SAVED, NETWORK = texts("docs/huggingface.md", "python")
+from disinherit.client.huggingface.owner import HuggingFaceOwner  # noqa: E402
+
+ADDED, READ, SAVED, NETWORK = texts("docs/huggingface.md", "python")
 
 
 def test_models_are_added_from_folders_and_saved_with_their_cards(tmp_path: Path) -> None:
@@ -40,6 +52,23 @@ def test_models_are_added_from_folders_and_saved_with_their_cards(tmp_path: Path
     assert all(torch.equal(value, expected[name]) for name, value in again.state_dict().items())
     card = library("huggingface_hub").ModelCard.load(tmp_path / "chat" / "README.md")
     assert card.data.new_version == "lab/chat-2"
+
+
+def test_rows_of_a_split_are_samples_of_all(tmp_path: Path) -> None:
+    rows = [{"question": f"Who is {name}", "answer": "a poet"} for name in ("Ada", "Bo", "Cy")]
+    (tmp_path / "full.json").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "forget01.json").write_text(json.dumps(rows[1]))
+    llama().save_pretrained(tmp_path / "base")
+    names: dict[str, Any] = {
+        "HuggingFaceOwner": HuggingFaceOwner,
+        "ModelStore": ModelStore,
+        "folder": tmp_path,
+        "tokenizer": words_tokenizer("<end> Who is Ada Bo Cy a poet Question: Answer:"),
+    }
+    exec(READ, names)
+    with HuggingFaceOwner(ModelStore(tmp_path / "authors", "press")) as press:
+        record = press.add("authors", tmp_path / "base", names["everything"], ids="id")
+        assert [press.sample_ids(record)[id] for id in names["forget"]] == [1]  # type: ignore[index]
 
 
 def test_a_network_in_one_process_takes_a_language_model() -> None:

@@ -215,3 +215,13 @@ def loss_of(model: Any, row: Row) -> Tensor:
         return F.cross_entropy(logits, torch.tensor([row["label"]]))
     labels = torch.tensor(row.get("labels", row["input_ids"]))
     return F.cross_entropy(logits[0, :-1], labels[1:], ignore_index=-100)
+
+
+def words_tokenizer(text: str) -> Any:
+    """A tokenizer whose tokens are the words of a text, the first of which ends sequences."""
+    tokenizers = library("tokenizers")
+    words = {word: at for at, word in enumerate(dict.fromkeys(text.split()))}
+    end = text.split()[0]
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token=end))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return library().PreTrainedTokenizerFast(tokenizer_object=made, eos_token=end)

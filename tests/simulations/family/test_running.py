@@ -13,11 +13,18 @@ from disinherit.common.errors import DataError
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
 from disinherit.simulations.family import running
 from disinherit.simulations.family.corpus import ids_of, make_corpus
+from disinherit.simulations.family.keeping import Finished
 from disinherit.simulations.family.language_model import batches, load, make_network, state
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
 from disinherit.simulations.family.methods import METHODS, handed_down, make_problem, replayed_root
 from disinherit.simulations.family.page import RETRAINED, render
-from disinherit.simulations.family.running import QUICK_PLAN, FamilyPlan, measure, run
+from disinherit.simulations.family.running import (
+    QUICK_PLAN,
+    FamilyPlan,
+    finished,
+    measure,
+    run,
+)
 
 pytestmark = [
     pytest.mark.skipif(not SYSTEM_FOLDER.exists(), reason="needs the package fortunes"),
@@ -41,7 +48,8 @@ def figures() -> Iterator[dict[str, Any]]:
     chosen = {name: METHODS[name] for name in (*CHOSEN, "change: replay")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(running, "METHODS", chosen)
-        yield run(FamilyPlan(TINY, {"one author": 1}, texts=10), 0, lambda _: None)
+        plan = FamilyPlan(TINY, {"one author": 1}, texts=10)
+        yield run(plan, 0, lambda _: None, Finished(None))
 
 
 def test_training_again_gives_the_same_family(family: Family) -> None:
@@ -129,7 +137,7 @@ def test_seeds_that_were_run_are_not_run_again(
 ) -> None:
     ran: list[int] = []
 
-    def remember(plan: FamilyPlan, seed: int, say: object) -> dict[str, int]:
+    def remember(plan: FamilyPlan, seed: int, say: object, done: object) -> dict[str, int]:
         ran.append(seed)
         return {"seed": seed, "authors": plan.size.authors}
 
@@ -145,3 +153,30 @@ def test_seeds_that_were_run_are_not_run_again(
     file.write_text("[]")
     with pytest.raises(DataError, match="Expected figures of families"):
         measure(file, [0], print, quick=True)
+
+
+def test_a_run_that_was_stopped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: dict[str, Any]
+) -> None:
+    plan = FamilyPlan(TINY, {"one author": 1}, texts=10)
+    chosen = {"no-op": METHODS["no-op"], "change: replay": METHODS["change: replay"]}
+
+    def stop(problem: object) -> Family:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "METHODS", {"no-op": chosen["no-op"], "change: replay": stop})
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, 0, lambda _: None, finished(tmp_path, plan, 0))
+    monkeypatch.setattr(running, "METHODS", chosen)
+    monkeypatch.setattr(running, "build", stop)
+    rows = run(plan, 0, lambda _: None, finished(tmp_path, plan, 0))["requests"]["one author"]
+    whole = figures["requests"]["one author"]
+    for name in ("no-op", "change: replay", RETRAINED):
+        found, expected = rows["rows"][name], whole["rows"][name]
+        assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+    with pytest.raises(DataError, match="Name another folder"):
+        finished(tmp_path, QUICK_PLAN, 0)
+    (file,) = tmp_path.glob("seed-0/one-author-no-op.json")
+    file.write_text("{")
+    with pytest.raises(DataError, match="is made again"):
+        run(plan, 0, lambda _: None, finished(tmp_path, plan, 0))

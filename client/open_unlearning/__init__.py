@@ -1,0 +1,1 @@
+"""Trainers of open-unlearning as root methods, run by its own Python."""
