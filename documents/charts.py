@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
+from disinherit.documents.intervals import Share
 from disinherit.documents.svg import elide, rect, svg, text
 from disinherit.documents.words import number
 
@@ -17,49 +18,98 @@ _CHAR = 6.3  # pixels a character of the 11 px labels takes, on average
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
-    """One bar: legend name, css class of the colour, value (`None` if not computed)."""
+class Dot:
+    """One value on the line of a dot plot.
+
+    Attributes:
+        name: what it is, in words.
+        css: its kind: `before`, `after`, `retrained` or `published`.
+        share: its value; `None` if it could not be computed.
+    """
 
     name: str
     css: str
-    value: float | None
+    share: Share | None
 
 
-def grouped_bars(groups: Sequence[tuple[str, Sequence[Bar]]], label: str) -> Markup:
-    """Draw horizontal bars in percent, 0 to 100, one group per model.
+def dot_plot(lines: Sequence[tuple[str, Sequence[Dot]]], label: str) -> Markup:
+    """Draw one line from 0 to 100 % for each model: before (ring), after (disc), references.
+
+    Kinds differ in shape, so that they are told apart without colours; a bar on the line of `after`
+    is its interval.
 
     Args:
-        groups: (model id, its bars); a group without any value is one line "n/a".
+        lines: (model id, its values).
         label: what the chart shows, for those who cannot see it.
-
-    Returns:
-        The image.
     """
-    left, scale, thick = 66.0, 2.8, 11.0
-    y, body = 18.0, []
-    for name, bars in groups:
-        known = [bar for bar in bars if bar.value is not None]
-        shown = bars if known else [Bar("not computed", "na", None)]
-        height = thick * len(shown)
-        title = f"<title>{escape(name)}</title>"
-        label_y = y + height / 2 + 4
-        body.append(f"<g>{title}{text(left - 8, label_y, elide(name, 9), 'end strong')}</g>")
-        for bar in shown:
-            tip = f"{name}, {bar.name}: {number(bar.value, 1, ' %')}"
-            width = 0.0
-            if bar.value is not None:
-                width = max(scale * min(bar.value, 100.0), 1.2)  # 0 % must show its colour
-                body.append(rect(left, y + 0.5, width, thick - 1, f"bar {bar.css}", tip))
-            css = "value" if bar.value is not None else "value muted"
-            body.append(text(left + width + 4, y + thick - 2.2, number(bar.value), css))
-            y += thick
-        y += 9
+    longest = max((len(name) for name, _ in lines), default=0)
+    left, scale, high = 20.0 + 6.8 * min(longest, 16), 2.72, 17.0
+    body, y = [], 24.0
+    for name, dots in lines:
+        tip = f"{name}: " + ", ".join(f"{one.name} {_words(one.share)}" for one in dots)
+        known = {one.css: one.share for one in dots if one.share is not None}
+        parts = [
+            f"<title>{escape(tip)}</title>",
+            text(left - 10, y + 4, elide(name, 16), "end strong"),
+        ]
+        if not known:
+            parts.append(text(left, y + 4, "n/a", "value muted"))
+        before, after = known.get("before"), known.get("after")
+        if before is not None and after is not None:
+            x, u = (left + scale * one.percent for one in (before, after))
+            parts.append(f'<line x1="{x:.1f}" x2="{u:.1f}" y1="{y:.1f}" y2="{y:.1f}" class="way"/>')
+        if after is not None and after.interval is not None:
+            low, top = (left + scale * one for one in after.interval)
+            parts.append(rect(low, y - 2, top - low, 4, "range"))
+        parts += [_mark(css, left + scale * one.percent, y) for css, one in known.items()]
+        if after is not None:
+            parts.append(text(left + scale * 100 + 10, y + 4, number(after.percent), "value"))
+        body.append(f"<g>{''.join(parts)}</g>")
+        y += high
     axis = []
     for tick in (0, 25, 50, 75, 100):
         x = left + scale * tick
         axis.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="{y - 6:.1f}" class="axis"/>')
         axis.append(text(x, 9, f"{tick} %" if tick == 100 else f"{tick}", "tick middle"))
-    return svg(left + scale * 100 + 36, y, label, axis + body, "bars")
+    return svg(left + scale * 100 + 44, y, label, axis + body, "dots")
+
+
+_SHAPES = {
+    "retrained": "M{x:.1f} {up:.1f}l4.6 5-4.6 5-4.6-5z",
+    "published": "M{x:.1f} {up:.1f}l4.6 8.4h-9.2z",
+}
+
+
+def _mark(css: str, x: float, y: float) -> str:
+    if css in _SHAPES:
+        return f'<path d="{_SHAPES[css].format(x=x, up=y - 5)}" class="dot {css}"/>'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="dot {escape(css)}"/>'
+
+
+def _words(share: Share | None) -> str:
+    if share is None or share.interval is None:
+        return number(None if share is None else share.percent, 1, " %")
+    low, high = share.interval
+    return f"{share.percent:.1f} % ({share.hits} of {share.samples}; {low:.1f} to {high:.1f} %)"
+
+
+def histogram(bins: Sequence[tuple[str, int, str]], label: str) -> Markup:
+    """Draw how many models fall into each bin, as bars from top to bottom.
+
+    Args:
+        bins: (range in words, number of models, css class).
+        label: what the chart shows.
+    """
+    left, width, high = 132.0, 210.0, 19.0
+    most = max((n for _, n, _ in bins), default=0) or 1
+    body = []
+    for i, (name, n, css) in enumerate(bins):
+        y = 4 + i * high
+        body.append(text(left - 8, y + 12, name, "end"))
+        if n:
+            body.append(rect(left, y, max(width * n / most, 1.5), high - 5, f"bar {css}"))
+        body.append(text(left + width * n / most + 6, y + 12, str(n), "value"))
+    return svg(left + width + 46, 6 + len(bins) * high, label, body, "histogram")
 
 
 def heat_grid(
@@ -96,7 +146,7 @@ def heat_grid(
             if fraction <= 0:
                 continue  # most cells of a large map are empty: the ground shows
             x, y = left + j * cell, top + i * high
-            tip = _tip(rows, columns, i, j, values[i][j]) if count <= 32 else ""
+            tip = _tip(rows, columns, i, j, values[i][j]) if 12 < count <= 32 else ""
             shade = f'fill-opacity="{min(fraction, 1.0):.3f}"'
             body.append(rect(x, y, cell - 0.6, high - 0.6, "heat", tip, shade))
             if cell >= 30:

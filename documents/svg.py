@@ -4,9 +4,11 @@ Every function escapes what it is given and returns `Markup`, so a template does
 Coordinates are in pixels at natural size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from markupsafe import Markup, escape
+
+from disinherit.documents.standing import ShownModel
 
 
 def elide(value: str, length: int) -> str:
@@ -46,3 +48,18 @@ def rect(
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(width, 0):.1f}" height="{height:.1f}" '
         f'class="{escape(css)}" {extra}>{inner}</rect>'
     )
+
+
+def item(model: ShownModel, body: Iterable[str], anchors: Collection[str]) -> str:
+    """Return a model of a picture as an item of its list, and as a link if the page has its anchor.
+
+    Args:
+        model: the model.
+        body: its safe SVG.
+        anchors: ids of models with an anchor.
+    """
+    words = escape(model.words)
+    inner = f"<title>{words}</title>{''.join(body)}"
+    if model.id in anchors:
+        inner = f'<a href="#m-{escape(model.id)}" aria-label="{words}">{inner}</a>'
+    return f'<g class="node {escape(model.role)} is-{model.standing}" role="listitem">{inner}</g>'

@@ -1,4 +1,6 @@
-"""Numbers as people read them; `n/a` is a number that could not be computed, never zero."""
+"""Numbers and lists as people read them; `n/a` could not be computed, and is never zero."""
+
+from collections.abc import Sequence
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -32,3 +34,35 @@ def plain(value: float | None) -> str:
         ('1', '0.1235', 'n/a')
     """
     return "n/a" if value is None else f"{value:.4g}"
+
+
+def typographic(words: str) -> str:
+    """Return a number with a minus sign in place of the hyphen.
+
+    Example:
+        >>> typographic("-3.0"), typographic("n/a")
+        ('−3.0', 'n/a')
+    """
+    return "\N{MINUS SIGN}" + words[1:] if words.startswith("-") else words
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun.
+
+    Example:
+        >>> count(1, "model"), count(3, "model"), count(2, "copy", "copies")
+        ('1 model', '3 models', '2 copies')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """Join names as prose, cut after six: a fleet may have hundreds.
+
+    Example:
+        >>> joined(["a", "b", "c"]), joined(list("abcdefgh"))
+        ('a, b and c', 'a, b, c, d, e and 3 more')
+    """
+    if len(names) > 6:
+        return ", ".join(names[:5]) + f" and {len(names) - 5} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

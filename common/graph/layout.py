@@ -6,7 +6,7 @@ moved towards them as far as space allows.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -40,12 +40,17 @@ class _Layers:
     right: dict[Key, list[Key]] = field(default_factory=dict)
 
 
-def lay_out(generations: Sequence[Sequence[str]], edges: Sequence[tuple[str, str]]) -> Layout:
+def lay_out(
+    generations: Sequence[Sequence[str]],
+    edges: Sequence[tuple[str, str]],
+    heights: Mapping[str, float] | None = None,
+) -> Layout:
     """Place models by generation so that no two share a place and no edge runs through a model.
 
     Args:
         generations: the ids of each generation.
         edges: (parent, child), each from an earlier to a later generation.
+        heights: how many rows a model takes, where it is not one.
 
     Returns:
         The layout, with the same index in `ways` as in `edges`.
@@ -69,12 +74,13 @@ def lay_out(generations: Sequence[Sequence[str]], edges: Sequence[tuple[str, str
             layers.right.setdefault(one, []).append(other)
             layers.left.setdefault(other, []).append(one)
     _untangle(layers)
-    heights = _relax(layers)
-    top = min(heights.values(), default=0.0)
+    rooms = {key: rows / 2 for key, rows in (heights or {}).items()}
+    middles = _relax(layers, rooms)
+    top = min(middles.values(), default=0.0)
     places = {
-        key: (float(x), heights[key] - top) for x, keys in enumerate(layers.order) for key in keys
+        key: (float(x), middles[key] - top) for x, keys in enumerate(layers.order) for key in keys
     }
-    return Layout(places, ways, max(heights.values(), default=0.0) - top)
+    return Layout(places, ways, max(middles.values(), default=0.0) - top)
 
 
 def _untangle(layers: _Layers) -> None:
@@ -89,7 +95,7 @@ def _untangle(layers: _Layers) -> None:
             rank.update((key, float(y)) for y, key in enumerate(keys))
 
 
-def _relax(layers: _Layers) -> dict[Key, float]:
+def _relax(layers: _Layers, rooms: Mapping[str, float]) -> dict[Key, float]:
     """Return heights close to the mean of the neighbours, with the least distances."""
     height = {key: y - (len(keys) - 1) / 2 for keys in layers.order for y, key in enumerate(keys)}
     for _ in range(_SWEEPS):
@@ -99,7 +105,7 @@ def _relax(layers: _Layers) -> dict[Key, float]:
             for key in keys:
                 near = layers.left.get(key, []) + layers.right.get(key, [])
                 wish = _mean([height[k] for k in near], height[key])
-                room = _ROOM if isinstance(key, str) else _WAY_ROOM
+                room = rooms.get(key, _ROOM) if isinstance(key, str) else _WAY_ROOM
                 placed.append(max(wish, lowest + room))
                 lowest = placed[-1] + room
                 missed += wish - placed[-1]

@@ -14,11 +14,13 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.method import Method
 from disinherit.common.models.devices import pick_device
+from disinherit.documents.intervals import Share
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.planning.plan import Plan
 from disinherit.simulations.data.splits import SplitName
 from disinherit.simulations.report.document import (
     CampaignFigures,
+    Certainty,
     Evaluation,
     MethodFigures,
     Repeat,
@@ -47,7 +49,7 @@ def accuracy(confusion: Sequence[Sequence[int]], classes: Collection[int]) -> fl
         >>> accuracy([[3, 1], [0, 4]], [0])
         75.0
     """
-    samples = sum(sum(confusion[c]) for c in classes)
+    samples = _samples(confusion, classes)
     return 100.0 * sum(confusion[c][c] for c in classes) / samples if samples else None
 
 
@@ -67,6 +69,24 @@ def evaluation(
         "retain_accuracy": accuracy(confusion, [c for c in known if c not in forgotten]),
         "confusion": confusion,
     }
+
+
+def certainty(
+    confusion: Sequence[Sequence[int]], forgotten: Collection[int], known: Collection[int]
+) -> dict[str, Certainty]:
+    """Return how sure each accuracy of `evaluation` is; arguments as there."""
+    retained = [c for c in known if c not in forgotten]
+    found: dict[str, Certainty] = {}
+    for key, classes in (("forget_accuracy", forgotten), ("retain_accuracy", retained)):
+        percent, samples = accuracy(confusion, classes), _samples(confusion, classes)
+        if percent is not None:
+            interval = Share(percent, samples).interval or ()
+            found[key] = {"samples": samples, "interval": [round(one, 2) for one in interval]}
+    return found
+
+
+def _samples(confusion: Sequence[Sequence[int]], classes: Collection[int]) -> int:
+    return sum(sum(confusion[c]) for c in classes)
 
 
 Confusions = dict[str, list[list[int]]]
@@ -142,15 +162,21 @@ def build_report(
         for m in ids
     }
 
+    def judged(model: str) -> tuple[Collection[int], Collection[int]]:
+        labels = spaces.labels[model]
+        return class_indices(labels, forgotten[model]), class_indices(labels, known[model])
+
     def evaluated(confusions: Confusions, model: str) -> Evaluation | None:
         if model not in confusions:
             return None
-        labels = spaces.labels[model]
-        return evaluation(
-            confusions[model],
-            class_indices(labels, forgotten[model]),
-            class_indices(labels, known[model]),
-        )
+        return evaluation(confusions[model], *judged(model))
+
+    stages = {
+        "before": measured.before,
+        "after": measured.after,
+        "retrained": measured.retrained,
+        "published": measured.published,
+    }
 
     timing = result.timing
     return {
@@ -189,12 +215,7 @@ def build_report(
                 result.tasks.get(m),
                 method.scope,
                 measured.errors.get(m),
-                {
-                    "before": evaluated(measured.before, m),
-                    "after": evaluated(measured.after, m),
-                    "retrained": evaluated(measured.retrained, m),
-                    "published": evaluated(measured.published, m),
-                },
+                {stage: evaluated(confusions, m) for stage, confusions in stages.items()},
             )
             for m in ids
         ],
@@ -209,6 +230,14 @@ def build_report(
             "retrain_all": measured.retrain_seconds,
         },
         "environment": environment(settings.device),
+        "certainty": {
+            m: {
+                stage: certainty(confusions[m], *judged(m))
+                for stage, confusions in stages.items()
+                if m in confusions
+            }
+            for m in ids
+        },
     }
 
 

@@ -132,6 +132,13 @@ class Evaluation(TypedDict):
     confusion: list[list[int]]
 
 
+class Certainty(TypedDict):
+    """On how many samples an accuracy was counted, and Wilson's 95 % interval `[low, high]`."""
+
+    samples: int
+    interval: list[Number]
+
+
 class Selection(TypedDict):
     """Dampened values per row of dimension 0, out of `total` values the parameter has."""
 
@@ -206,7 +213,11 @@ class TimingFigures(TypedDict):
 
 
 class RunReport(TypedDict):
-    """Everything in `report.json`."""
+    """Everything in `report.json`.
+
+    `certainty` is by model, by `before`, `after`, `retrained` and `published`, and by accuracy;
+    reports of 0.1.0 have none.
+    """
 
     schema_version: Literal[1]
     disinherit: str
@@ -220,3 +231,4 @@ class RunReport(TypedDict):
     repeat: Repeat | None
     timing: TimingFigures
     environment: dict[str, str | int]
+    certainty: NotRequired[dict[str, dict[str, dict[str, Certainty]]]]

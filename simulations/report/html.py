@@ -1,39 +1,74 @@
-"""The report as one HTML file: no script, no font, no request to anywhere.
+"""The report as one HTML file: no font and no request to anywhere, a script only for long tables.
 
-`charts` and `graph` draw, `verdict` judges, the templates lay out; this module
-only gathers what they need.  Everything from the report is escaped: by jinja2 in the templates, by
-the drawing functions in the images.
+`documents` draws and lays out, `verdict` judges; this module only gathers what they need.
+Everything from the report is escaped: by jinja2 in the templates, by the drawing functions in the
+images.
 """
 
+import math
+from itertools import pairwise
 from typing import TypedDict
 
 from markupsafe import Markup
 
 from disinherit.documents.charts import (
-    Bar,
+    Dot,
     confusion_map,
-    grouped_bars,
+    dot_plot,
     heat_grid,
+    histogram,
     row_strip,
     time_bars,
 )
-from disinherit.documents.pages import environment
+from disinherit.documents.limits import limits
+from disinherit.documents.lineage.drawing import draw_lineage
+from disinherit.documents.lineage.folding import CROWDED
+from disinherit.documents.pages import LONG_TABLE, WORST, environment, sorting
+from disinherit.documents.standing import ShownEdge, counted
+from disinherit.documents.verdict import NOTABLE
 from disinherit.documents.words import number
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
-from disinherit.simulations.report.graph import draw_graph
 from disinherit.simulations.report.verdict import (
     NULL_NOTE,
     REFERENCE_NOTE,
     TOLERANCE,
+    UNFINISHED,
     AccuracyKey,
+    affected_models,
+    by_standing,
     describe_speedup,
-    gap,
+    gap_of,
+    hardly_knew,
     has_forgotten,
     is_done,
     judge,
     reference_of,
     scope_note,
+    share_of,
+    shown_model,
+    standing_of,
+)
+
+_TITLES: dict[AccuracyKey, str] = {
+    "forget_accuracy": "Forget accuracy, %: should come down to the retrained one",
+    "retain_accuracy": "Retain accuracy, %: should stay as near as the retrained one",
+}
+_CONTENTS = (
+    ("request", "What happened"),
+    ("graph", "Who inherits"),
+    ("accuracy", "Accuracies"),
+    ("models", "Model by model"),
+    ("time", "Time"),
+    ("data", "Data"),
+)
+_OLD_WEIGHTS = (
+    "This run kept the weights from before. In a real campaign owners keep them until they destroy "
+    "them, and they know what is to be forgotten."
+)
+_ATTACK = (
+    "Whether somebody can tell that the data was once used (membership inference) was not measured "
+    "in this run; the benchmark measures it."
 )
 
 
@@ -58,21 +93,45 @@ def render_html(report: RunReport) -> str:
         DataError: if `report` is not a report.
     """
     check_report(report)
-    pages = environment("disinherit.simulations.report")
-    pages.globals.update(
-        gap=gap, reference_of=reference_of, has_forgotten=has_forgotten, is_done=is_done
-    )
     models = {model["id"]: model for model in report["models"]}
     labels = {node["id"]: node["labels"] for node in report["graph"]["nodes"]}
+    owners = {node["id"]: node["owner"] for node in report["graph"]["nodes"]}
+    affected = affected_models(report)
+    ordered = by_standing(report, report["models"])
+    worst = report["models"] if len(ordered) <= LONG_TABLE else ordered[:WORST]
+    drawn = affected if len(affected) <= LONG_TABLE else by_standing(report, affected)[:WORST]
+    unfinished = [m for m in by_standing(report, affected) if m["outcome"] in UNFINISHED]
+    edges = [
+        ShownEdge(e["parent"], e["child"], e["kind"], e["weight"]) for e in report["graph"]["edges"]
+    ]
+    picture, left_out = draw_lineage([shown_model(one) for one in models.values()], edges, models)
+    pages = environment("disinherit.simulations.report")
     return pages.get_template("report.html.j2").render(
+        kind="Unlearning report",
+        id=report["request"]["id"],
+        version=report["disinherit"],
+        script=sorting() if len(ordered) > LONG_TABLE else None,
+        contents=_CONTENTS,
+        limits=limits(_OLD_WEIGHTS, _ATTACK),
+        counts=counted(standing_of(model) for model in affected),
         report=report,
+        owners=owners,
         verdict=judge(report),
         speedup=describe_speedup(report),
-        graph=draw_graph(report["graph"], models),
-        forget_bars=_bars(report, "forget_accuracy"),
-        retain_bars=_bars(report, "retain_accuracy"),
+        graph=picture,
+        left_out=left_out,
+        weights=len(models) <= CROWDED,
+        edges=edges,
+        plots=[_plot(report, drawn, affected, key) for key in _TITLES],
+        judged=len(affected),
+        shown=len(drawn),
         published=any(model["published"] for model in report["models"]),
-        figures={name: _figures(model, labels[name]) for name, model in models.items()},
+        ordered=ordered,
+        worst=worst,
+        unfinished=unfinished,
+        unfinished_words=UNFINISHED,
+        long_table=LONG_TABLE,
+        figures={model["id"]: _figures(model, labels[model["id"]]) for model in worst},
         opened=_first_root(report),
         times=_times(report),
         breakdown=_breakdown(report),
@@ -80,21 +139,60 @@ def render_html(report: RunReport) -> str:
         scope_note=scope_note(report),
         reference_note=REFERENCE_NOTE,
         null_note=NULL_NOTE,
+        share_of=share_of,
+        reference_of=reference_of,
+        gap_of=gap_of,
+        has_forgotten=has_forgotten,
+        hardly_knew=hardly_knew,
+        standing_of=standing_of,
+        is_done=is_done,
     )
 
 
-def _bars(report: RunReport, key: AccuracyKey) -> Markup:
-    """Draw one accuracy of every model, before and after and beside its references."""
-    groups = []
-    for model in report["models"]:
-        bars = [Bar("before", "before", model["before"][key])]
-        bars.append(Bar("after", "after", model["after"][key]))
+def _plot(
+    report: RunReport, drawn: list[ModelFigures], all_models: list[ModelFigures], key: AccuracyKey
+) -> tuple[str, Markup, Markup | None]:
+    """Return the title of one accuracy, its values for some models, and its gaps for all."""
+    lines = []
+    for model in drawn:
+        dots = [Dot("before", "before", share_of(report, model, "before", key))]
+        dots.append(Dot("after", "after", share_of(report, model, "after", key)))
         if model["retrained"] is not None:
-            bars.append(Bar("retrained", "retrained", model["retrained"][key]))
+            dots.append(Dot("retrained", "retrained", share_of(report, model, "retrained", key)))
         if model["published"] is not None:
-            bars.append(Bar("published rule", "published", model["published"][key]))
-        groups.append((model["id"], bars))
-    return grouped_bars(groups, f"{key.replace('_', ' ').capitalize()} per model, in percent")
+            dots.append(
+                Dot("published rule", "published", share_of(report, model, "published", key))
+            )
+        lines.append((model["id"], dots))
+    name = key.replace("_", " ").capitalize()
+    spread = None
+    if len(drawn) < len(all_models):
+        gaps = [gap for model in all_models if (gap := gap_of(model, key)) is not None]
+        spread = histogram(_bins(gaps), f"{name}: models by their gap to retraining")
+    return _TITLES[key], dot_plot(lines, f"{name} per model, in percent"), spread
+
+
+def _bins(gaps: list[float]) -> list[tuple[str, int, str]]:
+    """Count gaps in percentage points; the middle one is within what is worth a reservation."""
+    bins = []
+    for low, high in pairwise((-math.inf, -10.0, -NOTABLE, NOTABLE, 10.0, math.inf)):
+        # Both ends of the middle one belong to it.
+        inside = [
+            g
+            for g in gaps
+            if (
+                low <= g <= high
+                if low == -NOTABLE
+                else low <= g < high
+                if low < 0
+                else low < g <= high
+            )
+        ]
+        name = f"{low:.0f} to {high:.0f}".replace("-", "\N{MINUS SIGN}")
+        name = f"below \N{MINUS SIGN}{-high:.0f}" if low == -math.inf else name
+        name = f"above {low:.0f}" if high == math.inf else name
+        bins.append((name, len(inside), "after" if low == -NOTABLE else "apart"))
+    return bins
 
 
 def _figures(model: ModelFigures, labels: list[str]) -> _Figures:

@@ -5,6 +5,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from disinherit.documents.pages import LONG_TABLE, WORST
 from disinherit.documents.words import number, signed
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import ModelFigures, RunReport
@@ -12,8 +13,9 @@ from disinherit.simulations.report.verdict import (
     NULL_NOTE,
     UNFINISHED,
     AccuracyKey,
+    by_standing,
     describe_speedup,
-    gap,
+    gap_of,
     has_forgotten,
     is_done,
     judge,
@@ -41,12 +43,14 @@ def render_tables(report: RunReport) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(verdict.sentence, style=_STYLES[verdict.level])]
     parts += [Text(f"- {one}", style="yellow") for one in verdict.reservations]
     parts += [_accuracies(report, "forget_accuracy"), _accuracies(report, "retain_accuracy")]
-    for model in report["models"]:
-        if model["outcome"] in UNFINISHED:
-            reason = model["error"] or "no answer yet"
-            outcome = model["outcome"].replace("_", " ")
-            line = f"{model['id']} ({model['owner']}) {outcome}: {reason}"
-            parts.append(Text(line, style="red"))
+    unfinished = [model for model in report["models"] if model["outcome"] in UNFINISHED]
+    for model in _shown(report, unfinished):
+        reason = model["error"] or "no answer yet"
+        outcome = model["outcome"].replace("_", " ")
+        line = f"{model['id']} ({model['owner']}) {outcome}: {reason}"
+        parts.append(Text(line, style="red"))
+    if len(unfinished) > LONG_TABLE:
+        parts.append(Text(f"{len(unfinished) - WORST} more did not get there.", style="red"))
     parts += [Text(f"- {note}") for note in report["campaign"]["notes"]]
     parts.append(_times(report))
     parts += [Text(scope_note(report), style="dim"), Text(NULL_NOTE, style="dim")]
@@ -63,11 +67,18 @@ def _accuracies(report: RunReport, key: AccuracyKey) -> Table:
     table.add_column("outcome", no_wrap=True)
     for name in ("before", "after", "retrained", "gap", *(["published"] if published else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    for model in report["models"]:
+    for model in _shown(report, report["models"]):
         cells = _accuracy(model, key, published=published)
         shown = Text(model["id"] + (" (root)" if model["role"] == "root" else ""))
         table.add_row(shown, _outcome(model), *cells)
+    if len(report["models"]) > LONG_TABLE:
+        table.caption = f"The {WORST} worst of {len(report['models'])} models; the page has all."
     return table
+
+
+def _shown(report: RunReport, models: list[ModelFigures]) -> list[ModelFigures]:
+    """Return all models, or the worst where they are too many for a terminal."""
+    return models if len(models) <= LONG_TABLE else by_standing(report, models)[:WORST]
 
 
 def _outcome(model: ModelFigures) -> Text:
@@ -78,9 +89,8 @@ def _outcome(model: ModelFigures) -> Text:
 
 
 def _accuracy(model: ModelFigures, key: AccuracyKey, *, published: bool) -> list[str]:
-    after, reference = model["after"][key], reference_of(model, key)
-    cells = [number(model["before"][key]), number(after), number(reference)]
-    cells.append(signed(gap(after, reference)))
+    cells = [number(model["before"][key]), number(model["after"][key])]
+    cells += [number(reference_of(model, key)), signed(gap_of(model, key))]
     if published:
         cells.append(number(model["published"][key] if model["published"] else None))
     return cells

@@ -1,19 +1,19 @@
 """The verdict of a report: one sentence, and its reservations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-from disinherit.documents.words import number
+from disinherit.documents.intervals import Share
+from disinherit.documents.standing import ShownModel, Standing
+from disinherit.documents.verdict import Level, Pair, Verdict, gaps_of, notable, with_worst
+from disinherit.documents.words import count, joined, number
 from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
 
 AccuracyKey = Literal["forget_accuracy", "retain_accuracy"]
+Stage = Literal["before", "after", "retrained", "published"]
 
 TOLERANCE = 1.0
 """Percentage points above the retrained reference (or 0 %) within which a class is forgotten."""
-
-RETAIN_LOSS = 3.0
-"""Percentage points of retain accuracy below the reference that are worth a reservation."""
 
 _COVERED = (
     "applied",
@@ -27,6 +27,8 @@ _COVERED = (
 
 UNFINISHED = ("ineffective", "not_reached", "harmful", "failed", "pending")
 """Outcomes of models that have not forgotten."""
+
+_BOTH: tuple[Literal["before", "after"], ...] = ("before", "after")
 
 HEAD_NOTE = (
     "Scope “head” means suppression: only the last linear layer was changed. The model no longer "
@@ -48,24 +50,27 @@ REFERENCE_NOTE = (
 NULL_NOTE = "n/a (null in report.json) means “could not be computed”, never zero."
 
 
-@dataclass(frozen=True, slots=True)
-class RunVerdict:
-    """The sentence, its colour, and the reservations to show beside it."""
-
-    sentence: str
-    level: Literal["good", "warning", "bad", "neutral"]
-    reservations: list[str]
-
-
-def gap(value: float | None, reference: float | None) -> float | None:
-    """Percentage points by which `value` is above `reference`, `None` if either is missing."""
-    return None if value is None or reference is None else value - reference
+def share_of(
+    report: RunReport, model: ModelFigures, stage: Stage, key: AccuracyKey
+) -> Share | None:
+    """Return an accuracy with the number of samples it was counted on, if it was measured."""
+    evaluation = model[stage]
+    if evaluation is None or (percent := evaluation[key]) is None:
+        return None
+    sure = report.get("certainty", {}).get(model["id"], {}).get(stage, {}).get(key)
+    return Share(percent, sure["samples"] if sure else 0)
 
 
 def reference_of(model: ModelFigures, key: AccuracyKey) -> float | None:
     """Accuracy of the retrained model, in percent, if there is one."""
     retrained = model["retrained"]
     return None if retrained is None else retrained[key]
+
+
+def gap_of(model: ModelFigures, key: AccuracyKey) -> float | None:
+    """Percentage points by which an accuracy is above that of the retrained model, if known."""
+    after, reference = model["after"][key], reference_of(model, key)
+    return None if after is None or reference is None else after - reference
 
 
 def is_done(model: ModelFigures) -> bool:
@@ -115,10 +120,55 @@ def describe_speedup(report: RunReport) -> str:
     return words
 
 
-def judge(report: RunReport) -> RunVerdict:
+def standing_of(model: ModelFigures) -> Standing:
+    """Return where a model stands, by its outcome and its figures."""
+    if model["role"] == "untouched" or model["outcome"] == "untouched":
+        return Standing.LEFT
+    if not is_done(model):
+        stands = {"failed": Standing.FAILED, "pending": Standing.OPEN}
+        return stands.get(model["outcome"], Standing.KEPT)
+    forgot = has_forgotten(model, model["after"])
+    if forgot is False:
+        return Standing.KEPT
+    return Standing.UNSHOWN if forgot is None or hardly_knew(model) else Standing.FORGOT
+
+
+def shown_model(model: ModelFigures) -> ShownModel:
+    """Return a model as pictures show it."""
+    note = ""
+    if model["role"] != "untouched":
+        before, after = (number(model[key]["forget_accuracy"]) for key in _BOTH)
+        note = f"{model['outcome'].replace('_', ' ')}; forget accuracy {before} → {after} %"
+    return ShownModel(model["id"], model["owner"], model["role"], standing_of(model), note)
+
+
+def hardly_knew(model: ModelFigures) -> bool:
+    """Whether a model recognised the classes neither before nor afterwards: it shows nothing."""
+    applied = model["outcome"] == "applied"
+    return applied and all(has_forgotten(model, model[key]) is True for key in _BOTH)
+
+
+def by_standing(report: RunReport, models: Sequence[ModelFigures]) -> list[ModelFigures]:
+    """Return models with the worst first: by standing, then by what they kept and lost."""
+
+    def badness(model: ModelFigures) -> tuple[int, float, float]:
+        forget = gaps_of(_pairs(report, [model], "forget_accuracy"))
+        retain = gaps_of(_pairs(report, [model], "retain_accuracy"))
+        still = forget[0].points if forget else -100.0
+        apart = abs(retain[0].points) if retain else 0.0
+        return standing_of(model).rank, -max(still, 0.0), -apart
+
+    return sorted(models, key=badness)
+
+
+def judge(report: RunReport) -> Verdict:
     """Judge a report from its figures; nothing in it is taken on trust but the outcomes."""
     affected = affected_models(report)
-    return RunVerdict(_sentence(report, affected), _level(report, affected), _reservations(report))
+    reservations = _reservations(report)
+    level = _level(report, affected)
+    if level in ("good", "neutral") and reservations:
+        level = "warning"
+    return Verdict(_sentence(report, affected), level, reservations)
 
 
 def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
@@ -128,7 +178,8 @@ def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
     done = [model for model in affected if is_done(model)]
     knowing = [model for model in affected if model["forgotten"]]
     without = [model["id"] for model in affected if not model["forgotten"]]
-    forgotten = [model for model in done if has_forgotten(model, model["after"])]
+    hardly = [model for model in done if hardly_knew(model)]
+    forgotten = [model for model in done if standing_of(model) is Standing.FORGOT]
     total = f"{len(knowing)} affected {_plural('model', len(knowing))}"
     if without:
         total += f" that {'knows' if len(knowing) == 1 else 'know'} the classes"
@@ -141,13 +192,10 @@ def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
         if len(forgotten) == len(knowing):
             head = "Forgotten in " + (f"all {total}" if len(knowing) > 1 else f"the {total}")
     parts = [head]
-    left = [
-        f"{model['id']} still recognises {number(model['after']['forget_accuracy'], 1, ' %')}"
-        for model in done
-        if has_forgotten(model, model["after"]) is False
-    ]
-    if left:
-        parts.append(_join(left))
+    if hardly:
+        who = hardly[0]["id"] if len(hardly) == 1 else str(len(hardly))
+        parts.append(f"{who} hardly recognised the classes before, which shows nothing")
+    parts += _still_recognised(report, done)
     unmeasured = [m["id"] for m in done if has_forgotten(m, m["after"]) is None]
     for ids, word in (
         ([model for model in unmeasured if model not in without], "could not be measured"),
@@ -159,37 +207,66 @@ def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
         ([m["id"] for m in affected if m["outcome"] in ("pending", "untouched")], "pending"),
     ):
         if ids:
-            parts.append(f"{_join(ids)} {word}")
-    return "; ".join([*parts, *_retain_parts(done)]) + "."
+            parts.append(f"{joined(ids) if len(ids) <= 6 else count(len(ids), 'model')} {word}")
+    return "; ".join([*parts, *_retain_parts(report, done)]) + "."
 
 
-def _retain_parts(done: Sequence[ModelFigures]) -> list[str]:
-    """Mean retain accuracy, and its gap to retraining over models that have both."""
+def _still_recognised(report: RunReport, done: Sequence[ModelFigures]) -> list[str]:
+    """Name the models that still recognise the classes, or how many and the worst."""
+    left = [m for m in done if has_forgotten(m, m["after"]) is False]
+    left.sort(key=lambda model: -(model["after"]["forget_accuracy"] or 0.0))
+    words = [f"{m['id']} {number(m['after']['forget_accuracy'], 1, ' %')}" for m in left]
+    if len(left) > 2:
+        return [f"{len(left)} still recognise them, at worst {words[0]}"]
+    return (
+        [" and ".join(one.replace(" ", " still recognises ", 1) for one in words)] if words else []
+    )
+
+
+def _retain_parts(report: RunReport, done: Sequence[ModelFigures]) -> list[str]:
+    """Mean accuracy on what is kept beside retraining, and the model that is furthest from it."""
     after = [a for m in done if (a := m["after"]["retain_accuracy"]) is not None]
     if not after:
         return []
-    gaps = [
-        g
-        for m in done
-        if (g := gap(m["after"]["retain_accuracy"], reference_of(m, "retain_accuracy"))) is not None
-    ]
-    words = f"what is kept is recognised at {_mean(after):.1f} % on average"
-    if len(gaps) == len(after):
-        words += f" ({number(abs(_mean(gaps)))} points {'below' if _mean(gaps) < 0 else 'above'} "
-        words += "retraining)"
+    words = f"accuracy on the remaining classes is {_mean(after):.1f} % on average"
+    gaps = gaps_of(_pairs(report, done, "retain_accuracy"))
+    if len(gaps) < len(after):
+        return [words]
+    words += f", {_beside(_mean([one.points for one in gaps]))}"
+    worst = max(gaps, key=lambda one: abs(one.points))
+    if len(gaps) > 1 and round(abs(worst.points), 1):
+        words += f"; furthest from it is {worst.model}, {_beside(worst.points, short=True)}"
     return [words]
 
 
-def _level(
-    report: RunReport, affected: Sequence[ModelFigures]
-) -> Literal["good", "warning", "bad", "neutral"]:
+def _beside(points: float, *, short: bool = False) -> str:
+    if not round(points, 1):
+        return "as after retraining"
+    side = "below" if points < 0 else "above"
+    return f"{number(abs(points))} points {side}" + ("" if short else " retraining")
+
+
+def _pairs(report: RunReport, models: Sequence[ModelFigures], key: AccuracyKey) -> list[Pair]:
+    """Return what was measured after the request, and after training without the data."""
+    return [
+        (m["id"], share_of(report, m, "after", key), share_of(report, m, "retrained", key))
+        for m in models
+    ]
+
+
+def _level(report: RunReport, affected: Sequence[ModelFigures]) -> Level:
     if not affected:
         return "neutral"
     knowing = [model for model in affected if model["forgotten"]]
-    forgotten = [is_done(m) and has_forgotten(m, m["after"]) is True for m in knowing]
-    if report["campaign"]["outcome"] == "failed" or not any(forgotten):
+    stands = [standing_of(model) for model in knowing]
+    if report["campaign"]["outcome"] == "failed" or not {*stands} & {
+        Standing.FORGOT,
+        Standing.UNSHOWN,
+    }:
         return "bad"
-    if report["campaign"]["outcome"] == "partial" or not all(forgotten):
+    if Standing.FORGOT not in stands and all(not hardly_knew(model) for model in knowing):
+        return "bad"
+    if report["campaign"]["outcome"] == "partial" or {*stands} != {Standing.FORGOT}:
         return "warning"
     return "neutral" if report["campaign"]["outcome"] == "unchanged" else "good"
 
@@ -197,17 +274,22 @@ def _level(
 def _reservations(report: RunReport) -> list[str]:
     affected = affected_models(report)
     done = [model for model in affected if is_done(model)]
-    found: list[str] = []
-    for model in done:
-        name = model["id"]
-        loss = gap(model["after"]["retain_accuracy"], reference_of(model, "retain_accuracy"))
-        if loss is not None and loss < -RETAIN_LOSS:
-            found.append(f"{name} keeps {-loss:.1f} points less of the rest than retraining would.")
-        if model["outcome"] == "applied":
-            if has_forgotten(model, model["before"]):
-                found.append(f"{name} hardly recognised the classes before unlearning either.")
-            if model["forgotten"] and model["digest_before"] == model["digest_after"]:
-                found.append(f"{name} is reported as applied, but its weights did not change.")
+    found = _differences(report, done)
+    hardly = [model["id"] for model in done if hardly_knew(model)]
+    if hardly:
+        result = "its result says" if len(hardly) == 1 else "their results say"
+        found.append(f"{joined(hardly)} hardly recognised the classes before: {result} nothing.")
+    same = [
+        model["id"]
+        for model in done
+        if model["outcome"] == "applied"
+        and model["forgotten"]
+        and model["digest_before"] == model["digest_after"]
+    ]
+    if len(same) == 1:
+        found.append(f"{same[0]} is reported as applied, but its weights did not change.")
+    elif same:
+        found.append(f"{joined(same)} are reported as applied, but their weights did not change.")
     moved = [
         model["id"]
         for model in report["models"]
@@ -216,11 +298,11 @@ def _reservations(report: RunReport) -> list[str]:
     untuned = [m["id"] for m in done if m["outcome"] == "applied" and not m["tuned"]]
     alone = [m["id"] for m in done if m["retrained"] is None]
     if moved:
-        found.append(f"The weights of {_join(moved)} changed although nothing was applied there.")
+        found.append(f"The weights of {joined(moved)} changed although nothing was applied there.")
     if untuned:
-        found.append(f"Not tuned, given or default strengths were used: {_join(untuned)}.")
+        found.append(f"Not tuned, given or default strengths were used: {joined(untuned)}.")
     if alone:
-        found.append(f"There is no retrained reference for {_join(alone)}.")
+        found.append(f"There is no retrained reference for {joined(alone)}.")
     counted = {key: sum(m["outcome"] == key for m in affected) for key in _COVERED}
     if counted != {**dict.fromkeys(_COVERED, 0), **report["campaign"]["coverage"]}:
         found.append("The coverage of the campaign disagrees with the outcomes of its models.")
@@ -228,7 +310,22 @@ def _reservations(report: RunReport) -> list[str]:
         found.append("The splits share samples, so the accuracies are not held-out accuracies.")
     repeat = report["repeat"]
     if repeat is not None and repeat["changed"]:
-        found.append(f"Sent a second time, the request changed {repeat['changed']} models again.")
+        models = count(repeat["changed"], "model")
+        found.append(f"Sent a second time, the request changed {models} again.")
+    return found
+
+
+def _differences(report: RunReport, done: Sequence[ModelFigures]) -> list[str]:
+    """Return the reservations about models that differ from training without the data."""
+    found = []
+    sides: tuple[tuple[AccuracyKey, str, int, str], ...] = (
+        ("retain_accuracy", "the remaining classes", -1, "below"),
+        ("retain_accuracy", "the remaining classes", 1, "above"),
+        ("forget_accuracy", "the forgotten classes", -1, "below"),
+    )
+    for key, about, side, word in sides:
+        if gaps := notable(_pairs(report, done, key), side):
+            found.append(with_worst(gaps, about, word, "the retrained model"))
     return found
 
 
@@ -242,10 +339,3 @@ def _mean(values: Sequence[float]) -> float:
 
 def _plural(noun: str, count: int) -> str:
     return noun if count == 1 else noun + "s"
-
-
-def _join(names: Sequence[str]) -> str:
-    """Join names as prose, cut after six: a fleet may have hundreds."""
-    if len(names) > 6:
-        return ", ".join(names[:5]) + f" and {len(names) - 5} more"
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
