@@ -130,7 +130,7 @@ class _Asked:
         owner, record, task = self._owner, self.record, self._task
         entries = forgotten_before(owner, record, self._samples, self._method.root_method)
         if entries:
-            return again(entries, task.request_digest), change_again(
+            return again(owner, entries, task.request_digest), change_again(
                 owner, entries, self._structure.ties
             )
         made = unlearned_root(

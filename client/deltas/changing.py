@@ -21,7 +21,7 @@ from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
 from disinherit.client.deltas.rebuilding import rebuild
-from disinherit.client.deltas.repeating import HAD_BEFORE, changes_before, made_for
+from disinherit.client.deltas.repeating import HAD_BEFORE, Made, changes_before, made_for, requests_of
 from disinherit.client.deltas.settling import clear_again, settle_in, summary_without
 from disinherit.client.deltas.unlearned_roots import announced_root
 from disinherit.client.owner.owner import Owner, load_network
@@ -37,6 +37,7 @@ from disinherit.common.tensors.writing import TensorWriter
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
 
+_IN_PARENTS = "it has this change by its parents, from which it was computed again"
 _IN_OWN_CURVATURE = "attenuated in the model's own curvature"
 
 
@@ -90,7 +91,7 @@ def _change(
     model: pb.ModelTask,
     samples: Sequence[str] | None,
     packets: Sequence[pb.FisherPacket],
-    had: Mapping[str, bool],
+    had: Mapping[Made, bool],
     result: pb.ModelResult,
     weights: Mapping[str, Tensor],
     staged: TensorWriter,
@@ -101,6 +102,9 @@ def _change(
     if model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
         if rebuilt is not None:
+            for share, packet in zip(model.shares, packets, strict=True):
+                added = add_delta(result, share, packet)
+                added.applied, added.note = 0.0, _IN_PARENTS
             _report(result, _changed(weights, rebuilt.weights), weights)
             result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
             summary = _known_summary(owner, record)
@@ -203,8 +207,8 @@ def _had_all(
     record: ModelRecord,
     model: pb.ModelTask,
     packets: Sequence[pb.FisherPacket],
-    made: Collection[str],
-    had: Mapping[str, bool],
+    made: Collection[Made],
+    had: Mapping[Made, bool],
     result: pb.ModelResult,
 ) -> UnlearnedModel | RefusedModel:
     """Return a model as it is, which got all changes before.
@@ -214,10 +218,10 @@ def _had_all(
     for share, packet in zip(model.shares, packets, strict=True):
         applied = add_delta(result, share, packet)
         applied.applied, applied.note = 0.0, HAD_BEFORE
-    if vain := sorted(one for one in made if not had[one]):
+    if vain := [one for one in made if not had[one]]:
         return refused(
             result,
-            f": it got the same changes for {', '.join(vain)}, without effect: roll these back, "
+            f": it got the same changes for {requests_of(vain)}, without effect: roll these back, "
             "and ask with another root method, or retrain it",
         )
     result.remedy = pb.REMEDY_UNTOUCHED

@@ -11,7 +11,7 @@ from torch import Tensor
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.deltas.fitting import check_length, check_share, fitting, places
 from disinherit.client.deltas.remaining_update import left_of_update
-from disinherit.client.deltas.repeating import HAD_BEFORE, made_for
+from disinherit.client.deltas.repeating import HAD_BEFORE, Made, made_for, requests_of
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import is_running_statistic
 from disinherit.common.graph.records import ModelRecord
@@ -51,7 +51,7 @@ def inherited(
     structure: Structure,
     scope: Collection[str],
     weights: Mapping[str, Tensor],
-    had: Mapping[str, bool],
+    had: Mapping[Made, bool],
     result: pb.ModelResult,
 ) -> list[tuple[Mapping[str, Tensor], float]] | RefusedModel:
     """Return the changes of other roots with their shares, or why they are not added.
@@ -64,7 +64,7 @@ def inherited(
         structure: its head and tied parameters.
         scope: names that may change.
         weights: its weights.
-        had: requests whose changes are in it.
+        had: changes that are in it, of earlier requests.
         result: gets what is added of each, and what has no place in the model.
 
     Raises:
@@ -83,11 +83,11 @@ def inherited(
         if had.keys() >= made:
             applied.applied, applied.note = 0.0, HAD_BEFORE
             continue
-        if some := sorted(had.keys() & made):
+        if some := had.keys() & made:
             return refused(
                 result,
-                f": of the change of root {root!r} it has what was made for {', '.join(some)} and "
-                f"not all of {', '.join(sorted(made))}: ask for their samples one by one",
+                f": of the change of root {root!r} it has what was made for {requests_of(some)} and "
+                f"not all of {requests_of(made)}: ask for their samples one by one",
             )
         if root not in inputs.held and (why := inputs.acceptance.refusal(root, share.owner)):
             return refused(result, f": {why}: ask its owner, or retrain it")

@@ -20,7 +20,7 @@ from torch import Tensor
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.deltas.fitting import check_length, is_all
 from disinherit.client.deltas.inheriting import add_delta
-from disinherit.client.deltas.repeating import made_for
+from disinherit.client.deltas.repeating import Made, made_for
 from disinherit.common.deltas.changes import left_in
 from disinherit.common.errors import DisinheritError, FisherError
 from disinherit.common.fisher.gradients import widest
@@ -57,7 +57,7 @@ def without_client(
     model: pb.ModelTask,
     packets: Sequence[pb.FisherPacket],
     ties: Sequence[Sequence[str]],
-    had: Mapping[str, bool],
+    had: Mapping[Made, bool],
 ) -> WithoutClient | None:
     """Return the change of an average that clients leave, where its owner can tell it.
 
@@ -68,7 +68,7 @@ def without_client(
         model: its entry in the message.
         packets: the changes of its roots, in the order of its shares.
         ties: names of its tied parameters, which change once, under the first name.
-        had: requests whose changes are in it.
+        had: changes that are in it, of earlier requests.
 
     Returns:
         The change.  `None` unless the owner holds the start of the updates as it was and, if it

@@ -4,7 +4,7 @@ The owner of a root answers with the change that the earlier request made, so th
 did not get it then get it now.  Those that have it keep their weights: changes are added once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
@@ -12,6 +12,7 @@ from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.samples import known_samples
 from disinherit.client.store.ledger import LedgerEntry
 from disinherit.common.deltas.changes import Ties, difference
+from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO
 from disinherit.common.wire.samples import SampleDigests
@@ -20,30 +21,41 @@ from disinherit.v1 import unlearning_pb2 as pb
 HAD_BEFORE = "it had this change before"
 
 
-def changes_before(owner: Owner, record: ModelRecord) -> dict[str, bool]:
-    """Return the requests whose changes are in a version, and whether each had effect in it.
+Made = tuple[str, str]
+"""A change of a root: the name of the root's line of versions, and the request it was made for."""
+
+
+def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
+    """Return the changes that are in a version, and whether the request had effect in it.
 
     Args:
         owner: the owner of the model.
         record: the version.
     """
-    found: dict[str, bool] = {}
+    found: dict[Made, bool] = {}
     for entry in owner.store.made_by(record.id):
         effective = entry.outcome != pb.OUTCOME_INEFFECTIVE
         for delta in _result(entry).deltas:
             for request in (entry.request_id, *delta.repeats):
-                found[request] = found.get(request, False) or effective
+                made = line_name(delta.root), request
+                found[made] = found.get(made, False) or effective
     return found
 
 
-def made_for(packet: pb.FisherPacket, request_id: str) -> set[str]:
-    """Return the requests for which the change in a packet was made.
+def made_for(packet: pb.FisherPacket, request_id: str) -> set[Made]:
+    """Return which changes are in a packet.
 
     Args:
         packet: the packet.
         request_id: the present request.
     """
-    return {*packet.delta.repeats} or {request_id}
+    root = line_name(packet.sources[0])
+    return {(root, request) for request in packet.delta.repeats or [request_id]}
+
+
+def requests_of(changes: Iterable[Made]) -> str:
+    """Return the requests that changes were made for, for people to read."""
+    return ", ".join(sorted({request for _, request in changes}))
 
 
 def forgotten_before(
@@ -63,11 +75,10 @@ def forgotten_before(
     found: list[LedgerEntry] = []
     left = None if samples is None else set(samples)
     for entry in owner.store.made_by(record.id):
-        result = _result(entry)
-        own = [one for one in result.deltas if one.applied and one.packet]
-        if entry.outcome == pb.OUTCOME_INEFFECTIVE or not own:
+        own = _own_change(owner, entry)
+        if entry.outcome == pb.OUTCOME_INEFFECTIVE or own is None:
             continue
-        if root_method not in (AUTO, own[0].root_method):
+        if root_method not in (AUTO, own.root_method):
             continue
         forgotten = entry.forgotten
         if forgotten is None:
@@ -87,20 +98,21 @@ def forgotten_before(
     return tuple(found) if left is not None and not left else ()
 
 
-def again(entries: Sequence[LedgerEntry], request_digest: str) -> pb.Delta:
+def again(owner: Owner, entries: Sequence[LedgerEntry], request_digest: str) -> pb.Delta:
     """Return where the change of earlier requests comes from, when it is sent again.
 
     Args:
+        owner: the owner of the root.
         entries: of these requests, latest first.
         request_digest: SHA-256 of what the present request asks for.
     """
-    results = [_result(entry) for entry in entries]
+    own = _own_change(owner, entries[0])
     return pb.Delta(
         before=entries[-1].digest_before,
         after=entries[0].digest_after,
         request_digest=request_digest,
-        root_method=results[0].deltas[0].root_method,
-        exact=len(entries) == 1 and results[0].remedy == pb.REMEDY_REPLAYED,
+        root_method="" if own is None else own.root_method,
+        exact=len(entries) == 1 and _result(entries[0]).remedy == pb.REMEDY_REPLAYED,
         repeats=[entry.request_id for entry in entries],
     )
 
@@ -119,12 +131,23 @@ def change_again(owner: Owner, entries: Sequence[LedgerEntry], ties: Ties) -> di
     total: dict[str, Tensor] = {}
     for entry in entries:
         versions = entry.model_id, entry.successor_id
-        if len(_result(entry).deltas) > 1 or any(map(owner.store.destroyed, versions)):
+        added = [one for one in _result(entry).deltas if one.applied]
+        if len(added) > 1 or any(map(owner.store.destroyed, versions)):
             return {}
         before, after = map(owner.store.weights, versions)
         for name, value in difference(before, after, ties).items():
             total[name] = total[name] + value if name in total else value
     return total
+
+
+def _own_change(owner: Owner, entry: LedgerEntry) -> pb.AppliedDelta | None:
+    """Return the change that a request made of a root for what the root was to forget itself.
+
+    Those of roots above it are inherited, and say nothing of its own samples.
+    """
+    line = {entry.model_id, *(one.model_id for one in owner.store.made_by(entry.model_id))}
+    own = (one for one in _result(entry).deltas if one.root in line and one.packet)
+    return next((one for one in own if one.applied), None)
 
 
 def _result(entry: LedgerEntry) -> pb.ModelResult:

@@ -4,8 +4,8 @@ Nothing else of the root's past changes: it starts from what its training starte
 so that the changes of several roots add up.
 
 A successor may have changed in other ways, too: what it inherited, or a class, was taken out of it,
-and a replay from the start would bring that back.  So, unless it is a replay itself, it gets the
-difference between two replays, with and without the samples.
+and a replay from the start, or the start itself, would bring that back.  So, unless it is a replay
+itself, it gets the difference between two replays, with and without the samples.
 """
 
 from collections.abc import Mapping
@@ -58,17 +58,22 @@ class Replay:
         """
         owner, record = problem.owner, problem.record
         assert isinstance(owner, Retrains)
+        everything = problem.samples is None
         earlier = set(cleared_samples(owner, record))
         without = None if problem.samples is None else {*problem.samples, *earlier}
         weights = _replayed(problem, owner, without)
-        note = "trained again exactly" if without is not None else "put back to its start"
-        if problem.samples is None:
+        note = "put back to its start" if everything else "trained again exactly"
+        made = owner.store.made_by(record.id)
+        if everything and not made:  # its data may be gone, and its start is known without
             return UnlearnedRoot(weights, exact=True, note=note)
         # What training gives can be believed only if it gives the model as it is, bit for bit.
-        before = _replayed(problem, owner, earlier)
+        if everything and not earlier and not owner.store.destroyed(made[-1].model_id):
+            before = owner.store.weights(made[-1].model_id)
+        else:
+            before = _replayed(problem, owner, earlier)
         if all(torch.equal(value, before[name]) for name, value in problem.weights.items()):
             return UnlearnedRoot(weights, exact=True, note=note)
-        if not owner.store.made_by(record.id):
+        if not made:
             return UnlearnedRoot(
                 weights, note="trained again, which does not give the model itself"
             )

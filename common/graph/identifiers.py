@@ -12,6 +12,8 @@ _DEVICES = {"con", "prn", "aux", "nul"} | {
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _LENGTH = 128
 """Most characters of a model id."""
+_DIGITS = 32
+"""Characters of the digest at the end of a cut id."""
 
 
 def check_id(value: str, what: str = "model id", error: type[InputError] = GraphError) -> str:
@@ -74,5 +76,17 @@ def successor_id(model_id: str, request_id: str) -> str:
     full = f"{model_id}~{request_id}"
     if len(full) <= _LENGTH:
         return full
-    digest = hashlib.sha256(full.encode()).hexdigest()[:32]
-    return f"{full[: _LENGTH - len(digest) - 1]}~{digest}"
+    digest = hashlib.sha256(full.encode()).hexdigest()[:_DIGITS]
+    return f"{full[: _LENGTH - _DIGITS - 1]}~{digest}"
+
+
+def line_name(model_id: str) -> str:
+    """Return what the ids of a model and of all its successors begin with.
+
+    Whoever holds no version of the model tells by it which ones belong together.
+
+    Example:
+        >>> line_name("r6") == line_name("r6~forget-cats") == line_name("r6~forget-cats~forget-dogs")
+        True
+    """
+    return model_id.partition("~")[0][: _LENGTH - _DIGITS - 1]

@@ -176,8 +176,8 @@ def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
 
 
 def _line(graph: InheritanceGraph, record: ModelRecord) -> list[ModelRecord]:
-    """Return a root and the versions that earlier requests made of it, one after the other."""
-    line = [record]
+    """Return the first version of a root, and those that requests made of it, one by one."""
+    line = [graph.model((record.id, *graph.origins(record.id))[-1])]
     for version in line:  # grows during the loop
         line += map(graph.model, graph.successors(version.id))
     return line

@@ -170,6 +170,16 @@ def test_a_second_request_rebuilds_what_the_first_rebuilt(tmp_path: Path) -> Non
         assert equal(after[model], by_hand(after, model))
 
 
+def test_what_was_rebuilt_has_the_change_where_the_request_comes_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.forget()
+    before = {model: world.weights(model) for model in ("r", *PARENTS)}
+    results = world.forget("p")
+    for model in before:
+        assert results[f"{model}~q"].remedy == pb.REMEDY_UNTOUCHED, model
+        assert equal(world.weights(model), before[model])
+
+
 @pytest.mark.parametrize("claim", [pb.REMEDY_REBUILT, pb.REMEDY_REPLAYED])
 def test_a_claim_beyond_the_recipe_is_not_believed(claim: pb.Remedy.ValueType) -> None:
     result = pb.ModelResult(remedy=claim)
