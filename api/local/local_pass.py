@@ -18,6 +18,7 @@ from disinherit.server.campaign.collect import collect
 from disinherit.server.campaign.dry_pass import DryPass
 from disinherit.server.campaign.merge import merge
 from disinherit.server.campaign.outcomes import outcome_of
+from disinherit.server.campaign.remedies import has_exact_parents
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
@@ -62,7 +63,13 @@ def forget_locally(
         sent = cast("pb.UnlearnTask", answer.ask.task)
         reply = cast("pb.UnlearnReply", answer.reply)
         for entry, result in zip(sent.models, reply.models, strict=True):
-            judged = outcome_of(Task(entry.model_id, name), result, sent, entry)
+            judged = outcome_of(
+                Task(entry.model_id, name),
+                result,
+                sent,
+                entry,
+                exact_parents=has_exact_parents(entry, graph, tasks),
+            )
             if isinstance(judged, Answered):
                 made[entry.model_id] = judged.successor
                 judged = judged.task

@@ -5,7 +5,8 @@ coordinator that lost its campaign to another one cannot store anything of it.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -16,6 +17,7 @@ from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import Prepared
 from disinherit.server.campaign.outcomes import outcome_of, refused
+from disinherit.server.campaign.remedies import has_exact_parents, present_version
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.repeated_tasks import find_made
 from disinherit.server.transport.answers import checked_digest, reply_of, unhandled
@@ -152,22 +154,48 @@ def _record_some(
     for result in reply.models if reply is not None else ():
         if result.model_id in named:
             results.setdefault(result.model_id, result)
-    found = [outcome_of(todo[id], result, asked, named[id]) for id, result in results.items()]
     reason = error or "its owner did not mention it"
     silent = [_unanswered(todo[m], answer, reason) for m in named if m not in results]
     if reply is None and all(task == one.tasks[task.model_id] for task in silent):
         return
-    answered = [o for o in found if isinstance(o, Answered)]
+    stored: list[str] = []
     with one.writing(list(named)) as change:
         if reply is not None:
             change.notified(answer.ask.owner, sorted(named), tasked=True)
-        rejected = change.put_answered(answered) if answered else {}
-        tasks = [o for o in found if isinstance(o, Task)]
-        tasks += [refused(todo[model], why) for model, why in rejected.items()]
-        change.put([*tasks, *silent])
-    for model in (o.task.model_id for o in answered if o.task.model_id not in rejected):
+        for some in _generations(one, (model for model in models if model.model_id in results)):
+            tasks = ChainMap(change.tasks, one.tasks)
+            found = [
+                outcome_of(
+                    todo[model.model_id],
+                    results[model.model_id],
+                    asked,
+                    model,
+                    exact_parents=has_exact_parents(model, one.graph, tasks),
+                )
+                for model in some
+            ]
+            answered = [o for o in found if isinstance(o, Answered)]
+            rejected = change.put_answered(answered) if answered else {}
+            refusals = [refused(todo[model], why) for model, why in rejected.items()]
+            change.put([*(o for o in found if isinstance(o, Task)), *refusals])
+            stored += [o.task.model_id for o in answered if o.task.model_id not in rejected]
+        change.put(silent)
+    for model in stored:
         new = results[model].outcome != pb.OUTCOME_ALREADY_APPLIED
         (one.changed if new else one.already).append(model)
+
+
+def _generations(one: Pass, models: Iterable[pb.ModelTask]) -> Iterator[list[pb.ModelTask]]:
+    """Yield models, parents first, so that what a model is computed from is stored before it."""
+    some: dict[str, pb.ModelTask] = {}
+    for model in models:
+        if model.rebuilding.exact and some:
+            parents = (parent.model_id for parent in model.rebuilding.parents if parent.affected)
+            if any(present_version(one.graph, one.tasks, id) in some for id in parents):
+                yield list(some.values())
+                some = {}
+        some[model.model_id] = model
+    yield list(some.values())
 
 
 def _give_up(one: Pass, answer: Answer, reason: str) -> None:
@@ -212,7 +240,7 @@ def _unproven(one: Pass) -> dict[str, str]:
     What a model got from its roots is the same as what they took.  If none of them has forgotten
     by it, nothing shows that the model has.
     """
-    present = {root.model_id: _present(one, root.model_id) for root in one.request.roots}
+    present = {root.model_id: present_version(one.graph, one.tasks, root.model_id) for root in one.request.roots}
     failed = {
         root: f"{version} is {one.tasks[version].state}"
         for root, version in present.items()
@@ -237,16 +265,6 @@ def _proven(task: Task, unproven: Mapping[str, str]) -> Task:
     if task.state is not TaskState.VERIFIED or measured or task.model_id not in unproven:
         return task
     return replace(task, state=TaskState.INEFFECTIVE, reason=unproven[task.model_id])
-
-
-def _present(one: Pass, root: str) -> str:
-    """Return the version that stands for a root: the last one that earlier requests made of it."""
-    while (task := one.tasks.get(root)) is not None and task.state is TaskState.EXEMPT:
-        heirs = one.graph.successors(root)
-        if not heirs or heirs[-1] not in one.tasks:
-            break
-        root = heirs[-1]
-    return root
 
 
 def _unanswered(task: Task, answer: Answer, reason: str) -> Task:

@@ -37,7 +37,12 @@ _SOURCES = ("", "evaluation", "tuning", "training")
 
 
 def outcome_of(
-    task: Task, result: pb.ModelResult, sent: pb.UnlearnTask, model: pb.ModelTask
+    task: Task,
+    result: pb.ModelResult,
+    sent: pb.UnlearnTask,
+    model: pb.ModelTask,
+    *,
+    exact_parents: bool = False,
 ) -> Answered | Task:
     """Return the outcome of an owner's result: a successor, or a task with the reason.
 
@@ -46,6 +51,8 @@ def outcome_of(
         result: the owner's result for the model.
         sent: the message to the owner.
         model: its entry for the model.
+        exact_parents: whether it is exact if it was computed again from its parents
+            (`has_exact_parents`).
     """
     if task.state is TaskState.INEFFECTIVE and task.successor is not None:
         return task  # until it is rolled back, whatever the owner answers now
@@ -66,10 +73,11 @@ def outcome_of(
         return refused(task, wrong)
     packets = packets_for(sent, model)
     classes = dict.fromkeys(name for packet in packets for name in packet.classes)
-    state, reason = _state(result, model, exact=is_exact(result, packets, model))
+    exact = is_exact(result, packets, model, exact_parents=exact_parents)
+    state, reason = _state(result, model, exact=exact)
     kept = _kept(task, result, state, classes, model.digest)
     try:
-        kept.remedy = remedy_of(result, state, packets, model)
+        kept.remedy = remedy_of(result, state, packets, model, exact_parents=exact_parents)
     except InputError as error:
         return refused(task, str(error))
     done = replace(task, state=state, reason=reason, result=kept)

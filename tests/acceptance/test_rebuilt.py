@@ -1,6 +1,6 @@
 """Averages and copies of an unlearned root, computed again bit for bit from what became of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.store.store import ModelStore
+from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.method import Method
@@ -20,9 +21,10 @@ from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.common.wire.requests import Request
 from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
-from disinherit.server.campaign.remedies import is_exact, remedy_of
-from disinherit.server.states import TaskState
+from disinherit.server.campaign.remedies import has_exact_parents, is_exact, remedy_of
+from disinherit.server.states import Task, TaskState
 from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.owner import LABELS, named
 from tests.support.retraining_owner import RetrainingOwner
@@ -113,13 +115,17 @@ class World:
             for place, (parent, weight) in enumerate(parents.items(), 1)
         ]
 
-    def forget(self, id: str = "q", samples: list[str] = FORGET) -> dict[str, pb.ModelResult]:
-        """Forget samples at r, and return what was done to each model."""
+    def run(self, id: str = "q", samples: list[str] = FORGET) -> Mapping[str, Task]:
+        """Forget samples at r, and return the tasks."""
         method = Method(mechanism="delta", root_method="replay", scope="all", repair_steps=0)
         self.coordinator.submit(
             Request(samples={"r": named(self.root / "anna", samples)}, method=method, id=id)
         )
-        tasks = self.coordinator.run(id).tasks
+        return self.coordinator.run(id).tasks
+
+    def forget(self, id: str = "q", samples: list[str] = FORGET) -> dict[str, pb.ModelResult]:
+        """Forget samples at r, and return what was done to each model."""
+        tasks = self.run(id, samples)
         ends = {TaskState.VERIFIED, TaskState.INEFFECTIVE, TaskState.EXEMPT}
         assert {task.state for task in tasks.values()} <= ends
         return {model: task.result for model, task in tasks.items() if task.result is not None}
@@ -186,5 +192,46 @@ def test_a_claim_beyond_the_recipe_is_not_believed(claim: pb.Remedy.ValueType) -
     result.successor.id = "m~q"
     packets = [pb.FisherPacket(delta=pb.Delta(exact=True))]
     model = pb.ModelTask(shares=[pb.Share(coefficient=0.5)], rebuilding=pb.Rebuilding())
-    assert not is_exact(result, packets, model)
-    assert remedy_of(result, TaskState.APPLIED, packets, model) == pb.REMEDY_APPROXIMATED
+    assert not has_exact_parents(model, InheritanceGraph(), {})
+    for exact in (False, True) if claim == pb.REMEDY_REPLAYED else (False,):
+        assert not is_exact(result, packets, model, exact_parents=exact)
+        found = remedy_of(result, TaskState.APPLIED, packets, model, exact_parents=exact)
+        assert found == pb.REMEDY_APPROXIMATED
+
+
+def test_rebuilt_is_believed_only_of_parents_that_are_stored_as_exact(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    honest = DirectTransport(world.owners)
+
+    class Lying:
+        def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+            for answer in honest.ask(asks, timeout):
+                for result in getattr(answer.reply, "models", ()):
+                    if isinstance(result, pb.ModelResult) and result.model_id == "merged":
+                        result.remedy = pb.REMEDY_APPROXIMATED
+                yield answer
+
+    world.coordinator = Coordinator(world.coordinator.store, Lying())
+    results = world.forget()
+    assert results["r"].remedy == pb.REMEDY_REPLAYED
+    for model in PARENTS:
+        assert results[model].remedy == pb.REMEDY_APPROXIMATED, model
+
+
+def test_a_refused_parent_is_not_an_exact_one(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    honest = DirectTransport(world.owners)
+
+    class Spoiling:
+        def ask(self, asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+            for answer in honest.ask(asks, timeout):
+                for result in getattr(answer.reply, "models", ()):
+                    if isinstance(result, pb.ModelResult) and result.model_id == "merged":
+                        result.successor.id = "merged~other"
+                yield answer
+
+    world.coordinator = Coordinator(world.coordinator.store, Spoiling())
+    tasks = world.run()
+    assert tasks["merged"].state is TaskState.FAILED
+    assert tasks["again"].result is not None
+    assert tasks["again"].result.remedy == pb.REMEDY_APPROXIMATED

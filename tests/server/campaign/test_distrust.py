@@ -179,10 +179,10 @@ def test_an_answer_that_cannot_be_handled_is_a_reason_at_its_own_models(
 ) -> None:
     outcome_of = outcomes.outcome_of
 
-    def fails(task: Task, *rest: Any) -> Any:
+    def fails(task: Task, *rest: Any, **named: Any) -> Any:
         if task.owner == "ben":
             raise ZeroDivisionError
-        return outcome_of(task, *rest)
+        return outcome_of(task, *rest, **named)
 
     monkeypatch.setattr("disinherit.server.campaign.apply.outcome_of", fails)
     world.coordinator.run("q")
