@@ -5,7 +5,8 @@ that data says least.  With curvature Λ in the basis U, V of a layer (EK-FAC), 
 
     δ' = U (Uᵀ δ V ∘ λ / (Λ + λ)) Vᵀ
 
-so that it is left out along directions in which the model's own data would suffer from it.
+so that it is left out along directions in which the model's own data would suffer from it.  What
+that is worth was measured (docs/method.md, section 14).
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from disinherit.common.curvature.ekfac import Curvature
 from disinherit.common.curvature.sweeping import parameter_names
 
 DAMPING = 10.0
-"""λ as a share of the mean curvature of a layer; measured in docs/method.md, section 12."""
+"""λ as a share of the mean curvature of a layer; chosen by measurement (docs/method.md, section 14)."""
 
 
 @torch.no_grad()

@@ -158,8 +158,9 @@ def left_in(
         before = root_start[name]
         own_start = before if model_start is root_start else model_start[name]
         four = [model[name], own_start, root[name], before]
+        shape = before.shape
         if is_running_statistic(name) or not all(
-            value.is_floating_point() and value.shape == root[name].shape for value in four
+            value.is_floating_point() and value.shape == shape for value in four
         ):
             continue
         common = True

@@ -19,9 +19,8 @@ from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, standing_for
 from disinherit.server.now import now_us
-from disinherit.server.planning.coefficients import kept_of_change
 from disinherit.server.planning.plan import Group
-from disinherit.server.planning.recipes import Computed, birth, find_computed
+from disinherit.server.planning.recipes import Computed, birth
 from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -99,9 +98,6 @@ def address(one: DryPass) -> None:
     one.collected = Collected()
     messages = Messages(prepared.messages, one.graph, one.request, now_us())
     known: dict[tuple[str, tuple[tuple[str, str | None], ...]], pb.FisherPacket] = {}
-    roots = [root.model_id for root in one.request.roots]
-    leaving = roots if one.request.client else ()
-    computed = find_computed(one.graph, roots, leaving, kept_of_change(one.request))
     for group in one.groups:
         models = _alone(one, collected, group)
         if not leave_out(one, collected, group, spared=models):
@@ -117,7 +113,7 @@ def address(one: DryPass) -> None:
             packets.append(known[root, renaming])
         for model in map(one.graph.model, models):
             shares = zip(group.roots, packets, group.shares[model.id], strict=True)
-            recipe = computed.get(model.id)
+            recipe = group.computed.get(model.id)
             messages.add(
                 model,
                 fisher=NO_PACKET,

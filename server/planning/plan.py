@@ -23,6 +23,7 @@ from disinherit.server.planning.coefficients import (
     find_coefficients,
     kept_of_change,
 )
+from disinherit.server.planning.recipes import Computed, find_computed
 from disinherit.server.planning.targets import check_targets, find_origins, find_starts
 from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -47,12 +48,15 @@ class Group:
         models: model ids in topological order.
         shares: model -> how much of each root's change it inherits, in the order of `roots`; empty
             if descendants inherit Fisher information.
+        computed: model -> how it is computed again from its parents, for those with shares that
+            were computed without training.
     """
 
     roots: tuple[str, ...]
     renamings: tuple[tuple[tuple[str, str | None], ...], ...]
     models: tuple[str, ...]
     shares: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    computed: Mapping[str, Computed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +136,8 @@ def plan(
             else:
                 exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
     if request.client:
-        leaving = f"all that {request.client} trained it on is to be forgotten: retire it"
-        exempt |= {model: leaving for model in roots if model not in exempt}
+        why = f"all that {request.client} trained it on is to be forgotten: retire it"
+        exempt |= {model: why for model in roots if model not in exempt}
     followed = follow_classes(graph, roots, affected, cleansed, origins)
     # A successor that was retired by a roll-back is out of use, so no request concerns it.
     # Versions derived from it may still be affected.
@@ -145,7 +149,9 @@ def plan(
     if asked.method.inherits_delta:
         kept = kept_of_change(request)
         coefficients = find_coefficients(graph, roots, affected, cleansed, origins, kept)
-        groups = tuple(_with_shares(group, coefficients) for group in groups)
+        leaving = roots if request.client else ()
+        computed = find_computed(graph, roots, coefficients, leaving, kept)
+        groups = tuple(_with_shares(group, coefficients, computed) for group in groups)
     return Plan(
         affected=affected,
         groups=groups,
@@ -181,13 +187,16 @@ def _groups(graph: InheritanceGraph, followed: Followed, models: list[str]) -> t
     )
 
 
-def _with_shares(group: Group, coefficients: Mapping[str, Coefficients]) -> Group:
+def _with_shares(
+    group: Group, coefficients: Mapping[str, Coefficients], computed: Mapping[str, Computed]
+) -> Group:
     """Return a group with its shares: at most the whole change, however many paths lead there."""
     shares = {
         model: tuple(min(coefficients[model][root], 1.0) for root in group.roots)
         for model in group.models
     }
-    return replace(group, shares=shares)
+    own = {model: computed[model] for model in group.models if model in computed}
+    return replace(group, shares=shares, computed=own)
 
 
 def _group_key(arrivals: Arrivals, labels: tuple[str, ...]) -> _Key:

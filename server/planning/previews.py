@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.server.planning.coefficients import kept_of_change
 from disinherit.server.planning.plan import Plan
-from disinherit.server.planning.recipes import find_computed
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
@@ -63,14 +61,15 @@ def preview(
         planned: its plan.
         tasks: affected model -> its task after the submission.
     """
-    roots = [root.model_id for root in request.roots]
+    roots = {root.model_id for root in request.roots}
+    recipes = {
+        model: str(one.recipe) for group in planned.groups for model, one in group.computed.items()
+    }
     shares = {
         model: dict(zip(group.roots, some, strict=True))
         for group in planned.groups
         for model, some in group.shares.items()
     }
-    leaving = roots if request.client else ()
-    computed = find_computed(graph, roots, leaving, kept_of_change(request)) if shares else {}
     models = [
         PlannedModel(
             model_id=model,
@@ -78,7 +77,7 @@ def preview(
             root=model in roots,
             state=tasks[model].state,
             reason=tasks[model].reason,
-            recipe=str(computed[model].recipe) if model in computed and model in shares else "",
+            recipe=recipes.get(model, ""),
             shares=shares.get(model, {}),
         )
         for model in sorted(planned.affected, key=lambda id: (graph.model(id).created_us, id))

@@ -5,7 +5,7 @@ the parents.  So its recipe is that of its origin.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,8 +13,6 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import InheritanceKind
 from disinherit.common.graph.rules import computed_from
-from disinherit.server.planning.coefficients import find_coefficients
-from disinherit.server.planning.targets import find_origins, find_starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +56,7 @@ class Computed:
 def find_computed(
     graph: InheritanceGraph,
     roots: Sequence[str],
+    upstream: Mapping[str, Collection[str]],
     leaving: Collection[str] = (),
     kept: float = 1.0,
 ) -> dict[str, Computed]:
@@ -66,18 +65,17 @@ def find_computed(
     Args:
         graph: the inheritance graph.
         roots: ids of the roots, which are trained again and not computed.
+        upstream: affected model -> the roots whose changes it inherits, as its coefficients have.
         leaving: roots that are all that a leaving client contributed.
         kept: what is left of a change in a model that trained on.
 
     Returns:
         Model -> how it is computed.
     """
-    affected = graph.affected(find_starts(graph, roots))
-    upstream = find_coefficients(graph, roots, affected, (), find_origins(graph, roots))
     gone = {one for root in leaving for one in (root, *graph.origins(root))}
     found: dict[str, Computed] = {}
     needs: dict[str, frozenset[str] | None] = {}
-    for model in sorted(affected, key=partial(birth, graph)):
+    for model in sorted(upstream, key=partial(birth, graph)):
         line = {model, *graph.origins(model)}
         known = frozenset(upstream[model]) if line & set(roots) else None
         edges = () if known else computed_from(graph.parents(origin(graph, model)))

@@ -3,6 +3,7 @@
 import copy
 import math
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from disinherit.common.deltas import changes
 from disinherit.common.deltas.changes import add, difference, left_in, length
 from disinherit.common.errors import FisherError
+from disinherit.common.tensors.lazy import LazyTensors
 
 
 class Allocated(TorchDispatchMode):
@@ -339,3 +341,19 @@ def test_a_length_is_that_of_all_together() -> None:
     flat = torch.cat([value.double().flatten() for value in tensors])
     assert length([*tensors, torch.tensor([9])]) == pytest.approx(float(flat.norm()), rel=1e-12)
     assert length([]) == 0.0
+
+
+def test_what_is_left_is_measured_in_one_reading_of_each_tensor() -> None:
+    read: Counter[str] = Counter()
+    value = torch.tensor([0.0, 4.0])
+
+    def stored(of: str, factor: float) -> LazyTensors:
+        def compute(name: str) -> Tensor:
+            read[of] += 1
+            return factor * value
+
+        return LazyTensors(["w"], compute)
+
+    start = stored("start", 0)
+    assert left_in(stored("model", 0.5), start, stored("root", 1), start) == 0.5
+    assert read == {"start": 1, "model": 1, "root": 1}

@@ -199,7 +199,7 @@ def test_a_change_that_had_no_effect_is_neither_added_twice_nor_believed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.coordinator.run("q")
-    monkeypatch.setattr(changing, "changes_before", lambda *_: {"q": False})
+    monkeypatch.setattr(changing, "changes_before", lambda *_: {("r1", "q"): False})
     world.coordinator.submit(delta_request(world, "again"))
     world.coordinator.run("again")
     assert world.states("again")["r3~q"] is TaskState.INEFFECTIVE

@@ -9,9 +9,21 @@ from hypothesis import strategies as st
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
-from disinherit.server.planning.recipes import Computed, Ingredient, birth, find_computed
+from disinherit.server.planning.coefficients import find_coefficients
+from disinherit.server.planning.recipes import Computed, Ingredient, birth
+from disinherit.server.planning.recipes import find_computed as find_computed_below
+from disinherit.server.planning.targets import find_origins, find_starts
 
 FEDERATED, UNLEARNED = InheritanceKind.FEDERATED, InheritanceKind.UNLEARNED
+
+
+def find_computed(
+    graph: InheritanceGraph, roots: Sequence[str], leaving: Sequence[str] = (), kept: float = 1.0
+) -> dict[str, Computed]:
+    """Below the roots, with their coefficients."""
+    affected = graph.affected(find_starts(graph, roots))
+    upstream = find_coefficients(graph, roots, affected, (), find_origins(graph, roots))
+    return find_computed_below(graph, roots, upstream, leaving, kept)
 
 
 def version(id: str, age: int, labels: tuple[str, ...] = ("cat", "dog")) -> ModelRecord:
