@@ -21,7 +21,13 @@ from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
 from disinherit.client.deltas.rebuilding import rebuild
-from disinherit.client.deltas.repeating import HAD_BEFORE, Made, changes_before, made_for, requests_of
+from disinherit.client.deltas.repeating import (
+    HAD_BEFORE,
+    Made,
+    changes_before,
+    made_for,
+    requests_of,
+)
 from disinherit.client.deltas.settling import clear_again, settle_in, summary_without
 from disinherit.client.deltas.unlearned_roots import announced_root
 from disinherit.client.owner.owner import Owner, load_network

@@ -86,8 +86,8 @@ def inherited(
         if some := had.keys() & made:
             return refused(
                 result,
-                f": of the change of root {root!r} it has what was made for {requests_of(some)} and "
-                f"not all of {requests_of(made)}: ask for their samples one by one",
+                f": of the change of root {root!r} it has what was made for {requests_of(some)} "
+                f"and not all of {requests_of(made)}: ask for their samples one by one",
             )
         if root not in inputs.held and (why := inputs.acceptance.refusal(root, share.owner)):
             return refused(result, f": {why}: ask its owner, or retrain it")

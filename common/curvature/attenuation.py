@@ -18,7 +18,7 @@ from disinherit.common.curvature.ekfac import Curvature
 from disinherit.common.curvature.sweeping import parameter_names
 
 DAMPING = 10.0
-"""λ as a share of the mean curvature of a layer; chosen by measurement (docs/method.md, section 14)."""
+"""λ as a share of the mean curvature of a layer; measured in docs/method.md, section 14."""
 
 
 @torch.no_grad()

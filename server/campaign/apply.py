@@ -240,7 +240,10 @@ def _unproven(one: Pass) -> dict[str, str]:
     What a model got from its roots is the same as what they took.  If none of them has forgotten
     by it, nothing shows that the model has.
     """
-    present = {root.model_id: present_version(one.graph, one.tasks, root.model_id) for root in one.request.roots}
+    present = {
+        root.model_id: present_version(one.graph, one.tasks, root.model_id)
+        for root in one.request.roots
+    }
     failed = {
         root: f"{version} is {one.tasks[version].state}"
         for root, version in present.items()

@@ -56,9 +56,7 @@ def test_a_root_that_goes_back_to_its_start_keeps_what_it_inherited(world: World
     run(world, delta_request(world))
     before = {model: world.weights(f"{model}~q") for model in C2}
     trained = trained_on(world.store.graph().model("r2"))
-    request = make_request(
-        {"r2": trained}, "p", scope="all", mechanism="delta", repair_steps=0
-    )
+    request = make_request({"r2": trained}, "p", scope="all", mechanism="delta", repair_steps=0)
     request.roll_out.max_retain_drop = 100
     run(world, request)
     with owner_of(world, "r2") as owner:
@@ -71,9 +69,7 @@ def test_a_root_that_goes_back_to_its_start_keeps_what_it_inherited(world: World
 def test_the_root_method_of_a_root_below_another_is_its_own(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        OddOwner, "can_retrain", lambda owner, record: record.id.startswith("r1")
-    )
+    monkeypatch.setattr(OddOwner, "can_retrain", lambda owner, record: record.id.startswith("r1"))
     two = delta_request(world, "two", {"r1": ODD, "r2": OWLS})
     two.roll_out.max_retain_drop = 90
     run(world, two)
