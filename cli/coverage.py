@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
+from disinherit.cli.output import Format, FormatOption, as_time, print_json
+from disinherit.cli.tables import print_table, state_text
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -46,9 +46,13 @@ def coverage(
             ]
         )
     else:
-        table = Table("model", "owner", "state", "remedy", "became", "reason", box=None)
+        wide = form is Format.WIDE
+        titles = ["model", "state", "owner", "remedy", "reason"]
+        more = ["became", "updated", "destroy", "destroyed"] if wide else []
+        rows = []
         for one in covered:
-            remedy = remedy_word(one.remedy)
-            table.add_row(one.model_id, one.owner, one.state, remedy, one.successor_id, one.reason)
-        print_rich(table)
+            row = [one.model_id, state_text(one.state), one.owner, remedy_word(one.remedy)]
+            times = map(as_time, (one.updated_us, one.destroy_us, one.destroyed_us))
+            rows.append([*row, one.reason, *([one.successor_id, *times] if wide else [])])
+        print_table([*titles, *more], rows, ("model", "state", "became"))
     return 0 if all(one.state in _DONE for one in covered) else 1

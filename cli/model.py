@@ -4,11 +4,18 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
+from disinherit.cli.output import (
+    Format,
+    FormatOption,
+    QuietOption,
+    as_time,
+    print_json,
+    print_line,
+)
+from disinherit.cli.tables import ago, print_table, state_text
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
 from disinherit.common.graph.recipes import as_recipe
@@ -127,12 +134,18 @@ def withdraw(
 def list_models(
     connection: Connection,
     owner: Annotated[str, typer.Option(help="Only versions of this owner.")] = "",
+    quiet: QuietOption = False,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """List registered versions, oldest first. An owner's token shows that owner's versions."""
     request = pb.ListModelsRequest(owner=owner)
     pages = connection.pages(lambda stub: stub.ListModels, request)
-    _show([record for page in pages for record in page.models], form)
+    records = [record for page in pages for record in page.models]
+    if quiet:
+        for record in records:
+            print_line(record.id)
+    else:
+        _show(records, form)
     return 0
 
 
@@ -169,8 +182,21 @@ def _show(records: "list[graph_pb2.ModelRecord]", form: Format) -> None:
             ]
         )
         return
-    table = Table("model", "owner", "status", "created", "digest", box=None)
-    for record in records:
-        created = as_time(record.created_us)
-        table.add_row(record.id, record.owner, status(record), created, record.digest[:12])
-    print_rich(table)
+    wide = form is Format.WIDE
+    print_table(
+        ["model", "owner", "status", "created", "digest", *(["labels"] if wide else [])],
+        [
+            [
+                record.id,
+                record.owner,
+                state_text(status(record)),
+                as_time(record.created_us) if wide else ago(record.created_us),
+                record.digest if wide else record.digest[:12],
+                *([", ".join(record.labels)] if wide else []),
+            ]
+            for record in records
+        ],
+        whole=("model", "status", "digest"),
+        empty="No models yet. Register one: disinherit model register FILE --id ID --owner OWNER "
+        "--label CLASS",
+    )

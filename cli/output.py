@@ -6,6 +6,7 @@ owners.  So control characters are escaped, and text is never read as markup.
 
 import enum
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,16 +21,28 @@ from rich.text import Text
 
 from disinherit.common.text import printable
 
+_PIPE_COLUMNS = 1000
+"""Columns of what is no terminal: no line is folded there."""
+
 
 class Format(enum.StrEnum):
     """Format of results."""
 
     TABLE = "table"
+    WIDE = "wide"
     JSON = "json"
 
 
 FormatOption = Annotated[
-    Format, typer.Option("--format", "-o", help="table for people, json for programs.")
+    Format,
+    typer.Option(
+        "--format",
+        "-o",
+        help="table for people, wide for more columns and exact times, json for programs.",
+    ),
+]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print ids only, one on each line.")
 ]
 
 
@@ -61,9 +74,14 @@ def warn_line(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def print_rich(*renderables: RenderableType) -> None:
-    """Print tables and text on standard output; strings are not read as markup."""
-    console = _PrintableConsole()
+def print_rich(*renderables: RenderableType, width: int | None = None) -> None:
+    """Print tables and text on standard output; strings are not read as markup.
+
+    Args:
+        renderables: tables, text and strings.
+        width: columns; by default those of the terminal, and in a pipe as many as it takes.
+    """
+    console = _PrintableConsole(width=width or (None if sys.stdout.isatty() else _PIPE_COLUMNS))
     for renderable in renderables:
         console.print(renderable)
 

@@ -4,17 +4,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import (
     Format,
     FormatOption,
+    QuietOption,
     print_json,
     print_json_line,
     print_line,
-    print_rich,
 )
 from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
 from disinherit.cli.request.export import export
@@ -23,9 +22,10 @@ from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
 from disinherit.cli.request.planning import plan
 from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
-from disinherit.cli.request.status import exit_code, in_words, show_status, status_dict
+from disinherit.cli.request.status import asked, exit_code, in_words, show_status, status_dict
 from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
 from disinherit.cli.request.submission import submit
+from disinherit.cli.tables import Cell, ago, print_table, state_text
 from disinherit.common.durations import seconds
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -151,26 +151,37 @@ def show(connection: Connection, request_id: RequestId, form: FormatOption = For
 
 @app.command("list", epilog="Example: disinherit request list")
 @connected
-def list_requests(connection: Connection, form: FormatOption = Format.TABLE) -> int:
+def list_requests(
+    connection: Connection, quiet: QuietOption = False, form: FormatOption = Format.TABLE
+) -> int:
     """List all requests, oldest first."""
-    statuses = [
-        status_dict(status)
-        for page in connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
-        for status in page.requests
-    ]
-    if form is Format.JSON:
-        print_json(statuses)
+    pages = connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
+    statuses = [status for page in pages for status in page.requests]
+    if quiet:
+        for status in statuses:
+            print_line(status.request.id)
         return 0
-    table = Table("request", "state", "models", "submitted", "reason", box=None)
-    for status in statuses:
-        table.add_row(
-            status["id"],
-            status["state"],
-            in_words(status["tasks"]),
-            status["created"],
-            status["reason"],
+    if form is Format.JSON:
+        print_json([status_dict(status) for status in statuses])
+        return 0
+    wide = form is Format.WIDE
+    rows: list[list[Cell]] = []
+    for status, shown in zip(statuses, map(status_dict, statuses), strict=True):
+        forgotten = ", ".join(f"{what}@{model}" for what, model in asked(shown))
+        row: list[Cell] = [shown["id"], state_text(shown["state"]), forgotten]
+        times = [shown[name] for name in ("created", "updated", "deadline")]
+        rows.append(
+            [*row, in_words(shown["tasks"]), *times, shown["reason"]]
+            if wide
+            else [*row, in_words(shown["tasks"]), ago(status.created_us), shown["reason"]]
         )
-    print_rich(table)
+    more = ["updated", "deadline"] if wide else []
+    print_table(
+        ["request", "state", "forget", "models", "submitted", *more, "reason"],
+        rows,
+        whole=("request", "state"),
+        empty="No requests yet. Submit one: disinherit request submit --forget CLASS@MODEL",
+    )
     return 0
 
 

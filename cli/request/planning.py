@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected, spread
-from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
+from disinherit.cli.output import Format, FormatOption, print_json, print_line
 from disinherit.cli.request.plan import method_dict
 from disinherit.cli.request.submission import RequestOptions
+from disinherit.cli.tables import print_table, state_text
 from disinherit.common.errors import InputError
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
@@ -91,12 +91,17 @@ def _model_dict(model: pb.PlannedModel) -> dict[str, Any]:
 
 
 def _print(models: Sequence[pb.PlannedModel], notes: Sequence[str]) -> None:
-    table = Table("model", "owner", "role", "state", "change", "reason", box=None)
-    for model in models:
-        table.add_row(
-            model.model_id, model.owner, _role(model), model.state, _change(model), model.reason
-        )
-    print_rich(table)
+    print_table(
+        ("model", "state", "owner", "role", "change", "reason"),
+        [
+            [
+                *(model.model_id, state_text(model.state), model.owner, _role(model)),
+                *(_change(model), model.reason),
+            ]
+            for model in models
+        ],
+        whole=("model", "state"),
+    )
     for note in notes:
         print_line(f"note: {note}")
 

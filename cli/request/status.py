@@ -3,9 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
-from disinherit.cli.output import Format, as_time, print_json, print_rich
+from disinherit.cli.output import Format, as_time, print_json
 from disinherit.cli.request.plan import (
     changed_method,
     describe_roll_out,
@@ -13,6 +11,7 @@ from disinherit.cli.request.plan import (
     roll_out_dict,
     some,
 )
+from disinherit.cli.tables import Cell, moment, print_facts, state_text
 from disinherit.v1 import coordinator_pb2 as pb
 
 
@@ -90,31 +89,43 @@ def show_status(
     if form is Format.JSON:
         print_json(shown)
         return
-    table = Table(box=None, show_header=False)
-    for name in ("id", "state"):
-        table.add_row(name, shown[name])
-    table.add_row("models", in_words(shown["tasks"]))
-    for root in shown["roots"]:
-        what = ", ".join(root["classes"]) or (
-            f"{root['sample_count']} samples"
-            if root["sample_count"]
-            else f"all of {shown['client']}"
-        )
-        table.add_row("forget", f"{what} at {root['model']}")
+    facts: list[tuple[str, Cell]] = [
+        ("id", shown["id"]),
+        ("state", state_text(shown["state"])),
+        ("models", in_words(shown["tasks"])),
+        *(("forget", f"{what} at {model}") for what, model in asked(shown)),
+    ]
     if shown["waves"]["of"] > 1:
-        table.add_row("waves", "{begun} of {of} have begun".format(**shown["waves"]))
-    for owner, models in shown.get("owners", {}).items():
-        table.add_row("owner", f"{owner}: {some(models)}")
-    table.add_row("method", ", ".join(changed_method(shown["method"])) or "as by default")
-    if words := describe_roll_out(shown["roll_out"]):
-        table.add_row("roll-out", "; ".join(words))
+        facts.append(("waves", "{begun} of {of} have begun".format(**shown["waves"])))
+    facts += [("owner", f"{owner}: {some(its)}") for owner, its in shown.get("owners", {}).items()]
     kept = shown["retention_seconds"]
-    table.add_row("old versions", f"destroyed {kept} s after the end" if kept else "kept")
-    if shown["halted"]:
-        table.add_row("halted", shown["halted"])
-    for name in ("reason", "created", "updated", "deadline"):
-        table.add_row(name, shown[name] or "none")
-    for name, what in (("plan_sha256", "plan"), ("approved_plan_sha256", "approved plan")):
-        if shown[name]:
-            table.add_row(what, shown[name])
-    print_rich(table)
+    facts += [
+        ("method", ", ".join(changed_method(shown["method"])) or "as by default"),
+        ("roll-out", "; ".join(describe_roll_out(shown["roll_out"]))),
+        ("old versions", f"destroyed {kept} s after the end" if kept else "kept"),
+        ("halted", shown["halted"]),
+        ("reason", shown["reason"] or "none"),
+        ("created", moment(status.created_us)),
+        ("updated", moment(status.updated_us)),
+        ("deadline", moment(status.deadline_us) or "none"),
+        ("plan", shown["plan_sha256"]),
+        ("approved plan", shown["approved_plan_sha256"]),
+    ]
+    print_facts(facts)
+
+
+def asked(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is to be forgotten, and at which model.
+
+    Args:
+        shown: the status of a request, as JSON values.
+    """
+    return [
+        (
+            ", ".join(root["classes"])
+            or (f"{root['sample_count']} samples" if root["sample_count"] else "")
+            or f"all of {shown['client']}",
+            root["model"],
+        )
+        for root in shown["roots"]
+    ]
