@@ -6,7 +6,7 @@ import typer
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json
-from disinherit.cli.tables import print_table, state_text
+from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -49,9 +49,14 @@ def coverage(
         wide = form is Format.WIDE
         titles = ["model", "state", "owner", "remedy", "reason"]
         more = ["became", "updated", "destroy", "destroyed"] if wide else []
-        rows = []
+        rows: list[list[Cell]] = []
         for one in covered:
-            row = [one.model_id, state_text(one.state), one.owner, remedy_word(one.remedy)]
+            row: list[Cell] = [
+                one.model_id,
+                state_text(one.state),
+                one.owner,
+                remedy_word(one.remedy),
+            ]
             times = map(as_time, (one.updated_us, one.destroy_us, one.destroyed_us))
             rows.append([*row, one.reason, *([one.successor_id, *times] if wide else [])])
         print_table([*titles, *more], rows, ("model", "state", "became"))

@@ -6,80 +6,139 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from disinherit.cli.commands import Commands
+from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_discover import EXAMPLES as DISCOVER
 from disinherit.cli.graph_discover import discover_graph
 from disinherit.cli.graph_import import EXAMPLES, import_graph
-from disinherit.cli.output import Format, FormatOption, print_json, print_rich
+from disinherit.cli.graph_sources import (
+    RootsOption,
+    SourceArgument,
+    find_graph,
+    mark_roles,
+    read_graph,
+)
+from disinherit.cli.graph_tree import EXAMPLES as TREE
+from disinherit.cli.graph_tree import tree
+from disinherit.cli.lineages import fold_versions
+from disinherit.cli.output import Format, FormatOption, QuietOption, print_json, print_line
+from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.errors import GraphError
 from disinherit.common.files import write_atomic
-from disinherit.common.graph.formats import FORMATS, dump_graph, load_graph
+from disinherit.common.graph.formats import FORMATS, dump_graph
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance
-from disinherit.server.store.store import CoordinatorStore
 
-SHOW = "Example: disinherit graph show runs/demo --root r1"
-EXPORT = "Example: disinherit graph export runs/demo --as png --out umig.png --root r1"
+__all__ = ["app", "read_graph"]
+
+SHOW = (
+    "Examples:\n\n"
+    "disinherit graph show runs/demo --root r1\n\n"
+    "disinherit graph show --server fleet.org:50051 --all-versions"
+)
+EXPORT = (
+    "Examples:\n\n"
+    "disinherit graph export runs/demo --as png --out umig.png --root r1\n\n"
+    "disinherit graph export --as json --out graph.json"
+)
+_EMPTY = "No models yet. Register one, or read a family: disinherit graph import FOLDER"
 
 app = Commands("Show, export or import an inheritance graph.")
-app.command("import", epilog=EXAMPLES)(import_graph)
-app.command("discover", epilog=DISCOVER)(discover_graph)
-
-Source = Annotated[
-    Path,
-    typer.Argument(
-        metavar="SOURCE", help="A run's folder, a coordinator database, or a .json/.graphml file."
-    ),
-]
-Roots = Annotated[
-    list[str] | None,
-    typer.Option("--root", help="Mark the models affected by a request at this root."),
-]
+app.command("tree", epilog=TREE)(tree)
 
 
 @app.command(epilog=SHOW)
-def show(source: Source, root: Roots = None, form: FormatOption = Format.TABLE) -> int:
-    """List the models, parents first, and those that a request at given roots would affect."""
-    graph = read_graph(source)
-    roles = _roles(graph, root or [])
+@connected
+def show(
+    connection: Connection,
+    source: SourceArgument = None,
+    root: RootsOption = None,
+    all_versions: Annotated[
+        bool,
+        typer.Option(
+            "--all-versions", help="Each version on its own line, those that were replaced, too."
+        ),
+    ] = False,
+    quiet: QuietOption = False,
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """List the models, parents first, and those that a request at given roots would affect.
+
+    What unlearning made of a model is on the model's own line. JSON has every version.
+    """
+    graph = find_graph(source, connection)
+    roles = mark_roles(graph, root or [])
     if form is Format.JSON:
-        print_json(
-            [
-                {
-                    "id": record.id,
-                    "owner": record.owner,
-                    "generation": level,
-                    "parents": {edge.parent: edge.weight for edge in graph.parents(record.id)},
-                    **_sources(graph.parents(record.id)),
-                    "status": record.status.value,
-                    "role": roles.get(record.id),
-                    "digest": record.digest,
-                }
-                for level, ids in enumerate(graph.generations())
-                for record in map(graph.model, ids)
-            ]
-        )
-        return 0
-    table = Table("generation", "model", "owner", "derived from", "status", box=None)
-    if roles:
-        table.add_column("role")
-    for level, ids in enumerate(graph.generations()):
-        for record in map(graph.model, ids):
-            parents = ", ".join(
-                f"{edge.parent} ({edge.kind.value}, {edge.weight:g}{_source(edge)})"
-                for edge in graph.parents(record.id)
-            )
-            role = [roles[record.id]] if roles else []
-            table.add_row(str(level), record.id, record.owner, parents, record.status.value, *role)
-    print_rich(table)
+        print_json(_versions(graph, roles))
+    elif quiet:
+        models = fold_versions(graph).values()
+        for id in (one.id for one in (graph.models() if all_versions else models)):
+            print_line(id)
+    else:
+        titles = ["gen.", "model", "owner", "status", "derived from", *(["role"] if roles else [])]
+        listed = _of_versions if all_versions else _of_models
+        rows = [row[: len(titles)] for row in listed(graph, roles)]
+        print_table(titles, rows, whole=("model", "status", "role"), empty=_EMPTY)
     return 0
 
 
+def _versions(graph: InheritanceGraph, roles: dict[str, str]) -> list[dict[str, object]]:
+    return [
+        {
+            "id": record.id,
+            "owner": record.owner,
+            "generation": level,
+            "parents": {edge.parent: edge.weight for edge in graph.parents(record.id)},
+            **_sources(graph.parents(record.id)),
+            "status": record.status.value,
+            "role": roles.get(record.id),
+            "digest": record.digest,
+        }
+        for level, ids in enumerate(graph.generations())
+        for record in map(graph.model, ids)
+    ]
+
+
+def _of_versions(graph: InheritanceGraph, roles: dict[str, str]) -> list[list[Cell]]:
+    return [
+        [
+            *(str(level), record.id, record.owner, state_text(record.status.value)),
+            *(_derivation(graph.parents(record.id)), roles.get(record.id)),
+        ]
+        for level, ids in enumerate(graph.generations())
+        for record in map(graph.model, ids)
+    ]
+
+
+def _of_models(graph: InheritanceGraph, roles: dict[str, str]) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for id, model in fold_versions(graph).items():
+        held = {roles.get(version.id) for version in model.versions}
+        role = "root" if "root" in held else roles.get(id)
+        rows.append(
+            [
+                *(str(model.generation), id, model.owner, model.describe()),
+                *(_derivation(model.parents), role),
+            ]
+        )
+    return rows
+
+
+def _derivation(edges: Iterable[Inheritance]) -> str:
+    return ", ".join(
+        f"{edge.parent} ({edge.kind.value}, {edge.weight:g}{_source(edge)})" for edge in edges
+    )
+
+
+app.command("import", epilog=EXAMPLES)(import_graph)
+app.command("discover", epilog=DISCOVER)(discover_graph)
+
+
 @app.command(epilog=EXPORT)
+@connected
 def export(
-    source: Source,
+    connection: Connection,
     form: Annotated[
         str,
         typer.Option(
@@ -89,41 +148,27 @@ def export(
             autocompletion=lambda: list(FORMATS),
         ),
     ],
+    source: SourceArgument = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write; standard output by default.")
+        str | None,
+        typer.Option(metavar="FILE", help="File to write, or -; standard output by default."),
     ] = None,
-    root: Roots = None,
+    root: RootsOption = None,
 ) -> int:
     """Write the graph in another format; dot and png mark the affected models."""
-    data = dump_graph(read_graph(source), form, root or [])
+    data = dump_graph(find_graph(source, connection), form, root or [])
     content = data.encode() if isinstance(data, str) else data
-    if out is not None:
-        write_atomic(out, content)
-    else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-    return 0
-
-
-def read_graph(source: Path) -> InheritanceGraph:
-    """Return the graph of a run's folder, a coordinator database or an exported file.
-
-    Raises:
-        GraphError: if it does not exist or holds no graph.
-    """
-    path = source / "coordinator.db" if source.is_dir() else source
-    if not path.is_file():
+    if out is not None and out != "-":
+        write_atomic(Path(out), content)
+        return 0
+    if out is None and isinstance(data, bytes) and sys.stdout.isatty():
         raise GraphError(
-            f"Expected a run's folder, a coordinator database or an exported graph, but got "
-            f"{str(source)!r}, which does not exist or holds no graph."
+            f"Expected --out with {form}, as a terminal cannot show it, but got none. Name a file, "
+            "or write it to the terminal all the same with --out -."
         )
-    if path.suffix in (".json", ".graphml"):
-        return load_graph(path.read_bytes(), path.suffix[1:])
-    store = CoordinatorStore(path)
-    try:
-        return store.graph()
-    finally:
-        store.close()
+    sys.stdout.buffer.write(content)
+    sys.stdout.flush()
+    return 0
 
 
 def _source(edge: Inheritance) -> str:
@@ -138,17 +183,3 @@ def _sources(edges: Iterable[Inheritance]) -> dict[str, object]:
         if edge.source
     }
     return {"sources": found} if found else {}
-
-
-def _roles(graph: InheritanceGraph, roots: list[str]) -> dict[str, str]:
-    if not roots:
-        return {}
-    affected = set(graph.affected(roots))
-    return {
-        record.id: "root"
-        if record.id in roots
-        else "affected"
-        if record.id in affected
-        else "untouched"
-        for record in graph.models()
-    }

@@ -9,15 +9,14 @@ import typer
 from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.graph_sources import ask_graph
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.files import write_atomic
 from disinherit.common.graph.formats import dump_graph, load_graph
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import (
-    inheritance_from_proto,
     inheritance_to_proto,
-    record_from_proto,
     record_to_proto,
 )
 from disinherit.server.service.confirming import PERSON
@@ -90,7 +89,7 @@ def import_graph(
         elif out is not None:
             known = _read_file(out)
         else:
-            known = InheritanceGraph() if dry_run else _read_server(connection)
+            known = InheritanceGraph() if dry_run else ask_graph(connection)
         imported = import_families(
             sources,
             origin=Origin(origin),
@@ -142,14 +141,6 @@ def _register(imported: "Imported", connection: Connection) -> Iterator[Exceptio
             connection.call(lambda stub: stub.RegisterModel, message)
         except InputError as error:
             yield error
-
-
-def _read_server(connection: Connection) -> InheritanceGraph:
-    parts = list(connection.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()))
-    return InheritanceGraph(
-        (record_from_proto(one) for part in parts for one in part.models),
-        (inheritance_from_proto(one) for part in parts for one in part.edges),
-    )
 
 
 def _read_file(path: Path) -> InheritanceGraph:

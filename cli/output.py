@@ -74,14 +74,15 @@ def warn_line(text: str) -> None:
     typer.echo(printable(text), err=True)
 
 
-def print_rich(*renderables: RenderableType, width: int | None = None) -> None:
+def print_rich(*renderables: RenderableType, least: int = 0) -> None:
     """Print tables and text on standard output; strings are not read as markup.
 
     Args:
         renderables: tables, text and strings.
-        width: columns; by default those of the terminal, and in a pipe as many as it takes.
+        least: columns that they take at least, where the terminal has fewer.
     """
-    console = _PrintableConsole(width=width or (None if sys.stdout.isatty() else _PIPE_COLUMNS))
+    console = _PrintableConsole(width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
+    console.width = max(console.width, least)
     for renderable in renderables:
         console.print(renderable)
 

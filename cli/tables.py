@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -45,8 +44,12 @@ _LEAST = 12
 Cell = str | Text | None
 
 
-def state_text(state: str) -> Text:
+def state_text(state: str, said: str = "") -> Text:
     """Return a state with its sign and colour; words and signs say all that colours do.
+
+    Args:
+        state: its name.
+        said: other words for it.
 
     Example:
         >>> state_text("complete").plain, state_text("exempt").plain
@@ -55,7 +58,7 @@ def state_text(state: str) -> Text:
     sign, style = _SIGNS.get(state, _PLAIN)
     if not _writes(sign):
         sign = _ASCII.get(sign, sign)
-    return Text.assemble((sign, style), " ", (state, style))
+    return Text.assemble((sign, style), " ", (said or state, style))
 
 
 def ago(microseconds: int, now: float | None = None) -> str:
@@ -117,7 +120,7 @@ def print_table(
         table.add_column(title, no_wrap=kept, overflow="fold")
     for row in found:
         table.add_row(*row)
-    print_rich(table, width=max(needed, Console().width))
+    print_rich(table, least=needed)
 
 
 def print_facts(facts: Iterable[tuple[str, Cell]]) -> None:
@@ -150,7 +153,7 @@ def _text(cell: Cell) -> Text:
 
 def _writes(sign: str) -> bool:
     try:
-        sign.encode(sys.stdout.encoding or "ascii")
+        sign.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         return False
     return True

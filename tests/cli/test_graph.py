@@ -1,15 +1,21 @@
 """`disinherit graph` on a coordinator's database, a run's folder and an exported file."""
 
+import hashlib
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from disinherit.cli.graph import read_graph
 from disinherit.cli.main import run
-from disinherit.common.graph.formats import load_graph
+from disinherit.common.graph.formats import dump_graph, load_graph
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.store.store import CoordinatorStore
 from tests.support import graph_cases
+from tests.support.service import Running, speak_as
 
 
 @pytest.fixture
@@ -104,3 +110,89 @@ def test_wrong_input_prints_one_line(
     assert printed.err.count("\n") == 1
     assert printed.err.startswith("error: Expected")
     assert named in printed.err
+
+
+@pytest.fixture
+def family(tmp_path: Path) -> Path:
+    """A graph in which unlearning made versions: r1 and r2 forgot by q, and r3 came later."""
+    graph = InheritanceGraph()
+
+    def add(id: str, owner: str, parents: dict[str, float], kind: str = "federated") -> None:
+        digest = hashlib.sha256(id.encode()).hexdigest()
+        record = ModelRecord(id, owner, "f" * 64, ("a", "b"), digest, len(graph))
+        edges = [Inheritance(one, id, InheritanceKind(kind), w) for one, w in parents.items()]
+        graph.add(record, edges)
+
+    add("r1", "ann", {})
+    add("r2", "ben", {"r1": 1.0})
+    for id, owner in (("r1", "ann"), ("r2", "ben")):
+        graph.replace(replace(graph.model(id), status=ModelStatus.SUPERSEDED))
+        add(f"{id}~q", owner, {id: 1.0}, "unlearned")
+    add("r3", "cleo", {"r1": 0.5, "r2~q": 0.5})
+    path = tmp_path / "family.json"
+    path.write_text(str(dump_graph(graph, "json")))
+    return path
+
+
+def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert run(["graph", *arguments]) == 0
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_versions_are_folded_into_their_model(
+    family: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(capsys, "show", str(family), "--root", "r1") == [
+        "gen. model owner status derived from role",
+        "0 r1 ann ✓ forgot by q root",
+        "1 r2 ben ✓ forgot by q r1 (federated, 1) affected",
+        "2 r3 cleo ✓ active r1 (federated, 0.5), r2~q (federated, 0.5) affected",
+    ]
+    every = shown(capsys, "show", str(family), "--all-versions")
+    assert len(every) == 6
+    assert "1 r1~q ann ✓ active r1 (unlearned, 1)" in every
+    assert shown(capsys, "show", str(family), "-q") == ["r1", "r2", "r3"]
+    assert run(["graph", "show", str(family), "--format", "json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 5
+
+
+def test_a_family_as_a_tree(family: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["graph", "tree", str(family)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "r1 (ann) ✓ forgot by q",
+        "├── r2 (ben) ✓ forgot by q",
+        "│   └── r3 (cleo) ✓ active",
+        "└── r3 ⤴",
+    ]
+    assert shown(capsys, "tree", str(family), "--root", "r2") == [
+        "r2 (ben) ✓ forgot by q",
+        "└── r3 (cleo) ✓ active",
+    ]
+    assert shown(capsys, "tree", str(family), "--depth", "0")[-1] == "└── 2 more below"
+    assert run(["graph", "tree", str(family), "--format", "json"]) == 0
+    (tree,) = json.loads(capsys.readouterr().out)
+    assert [one["id"] for one in tree["children"]] == ["r2", "r3"]
+    assert run(["graph", "tree", str(family), "--root", "r33"]) == 2
+    assert "Did you mean 'r3'?" in capsys.readouterr().err
+
+
+def test_a_drawing_does_not_go_to_a_terminal(
+    folder: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(["graph", "export", str(folder), "--as", "png"]) == 2
+    printed = capsysbinary.readouterr()
+    assert printed.out == b""
+    assert b"--out -" in printed.err
+    assert run(["graph", "export", str(folder), "--as", "png", "--out", "-"]) == 0
+    assert capsysbinary.readouterr().out.startswith(b"\x89PNG")
+
+
+def test_the_graph_of_the_coordinator(
+    running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speak_as("viewer", running, monkeypatch)
+    assert len(shown(capsys, "show")) == 8
+    assert shown(capsys, "tree", "--root", "r1")[0].startswith("r1 (anna)")
+    assert run(["graph", "export", "--as", "json"]) == 0
+    assert load_graph(capsys.readouterr().out, "json") == running.world.store.graph()
