@@ -16,30 +16,32 @@ ROWS = [
 TITLES = ("request", "state", "submitted", "reason")
 
 
-@pytest.fixture(params=[40, 80])
-def terminal(
-    request: pytest.FixtureRequest, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> int:
-    del capsys  # it replaces standard output first
+def pretend_terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", str(request.param))
-    return int(request.param)
+    monkeypatch.setenv("COLUMNS", str(columns))
 
 
-def test_ids_and_states_are_whole_on_a_terminal(terminal: int, capsys: Capture) -> None:
+@pytest.mark.parametrize("columns", [40, 80])
+def test_ids_and_states_are_whole_on_a_terminal(
+    columns: int, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_terminal(monkeypatch, columns)
     print_table(TITLES, ROWS, whole=("request", "state"))
-    out = capsys.readouterr().out
+    out = click.unstyle(capsys.readouterr().out)
     assert LONG in out
     assert "… awaiting_approval" in out
     assert "✓ complete" in out
     assert out.count("…") == 1  # the sign only
-    if terminal == 80:
-        assert [line for line in click.unstyle(out).splitlines() if len(line) > 80] == []
+    if columns == 80:
+        assert [line for line in out.splitlines() if len(line) > 80] == []
     for word in ["a", "reason", "of", "many", "words"]:
         assert word in out
 
 
-def test_a_long_id_widens_a_table_instead_of_being_cut(terminal: int, capsys: Capture) -> None:
+def test_a_long_id_widens_a_table_instead_of_being_cut(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend_terminal(monkeypatch, 80)
     print_table(("model", "text"), [["m" * 128, "t"]], whole=("model",))
     assert "m" * 128 in capsys.readouterr().out
 
