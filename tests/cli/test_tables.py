@@ -5,11 +5,11 @@ import sys
 import click
 import pytest
 
-from disinherit.cli.tables import ago, moment, print_facts, print_table, state_text
+from disinherit.cli.tables import Cell, ago, moment, print_facts, print_table, state_text
 
 Capture = pytest.CaptureFixture[str]
 LONG = "forget-6e3ed5ad2c04"
-ROWS = [
+ROWS: list[list[Cell]] = [
     [LONG, state_text("awaiting_approval"), "2026-11-28T13:00:00+00:00", "a reason of many words"],
     ["q", state_text("complete"), "3 min ago", None],
 ]
