@@ -129,6 +129,10 @@ class CheckpointError(DisinheritError):
     exit_code = 2
 
 
+class StoppingError(DisinheritError):
+    """The coordinator is being stopped: the same call may be made again when it is back."""
+
+
 class StoreError(DisinheritError):
     """A store cannot do what was asked."""
 

@@ -16,6 +16,7 @@ from disinherit.server.ports.interceptors import RefusalLog
 from disinherit.server.recurring import Recurring
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.documents import Records
+from disinherit.server.service.feed import Feed
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.listening import listen
 from disinherit.server.service.models import Models
@@ -92,12 +93,20 @@ class Service:
             routes = [*routes, Route(transport, self.fleet.reaches)]
         coordinator = Coordinator(self._store, RoutedTransport(routes), patience=_PATIENCE_SECONDS)
         self._open_campaigns = OpenCampaigns(coordinator)
+        self._feed = Feed(self._store)
         servicer = CoordinatorServicer(
             Models(self._store, self._heard_of),
-            Requests(coordinator, self._driver.poke, settings.approval, release=self._release),
+            Requests(
+                coordinator,
+                self._driver.poke,
+                self._feed,
+                settings.approval,
+                release=self._release,
+            ),
             Records(self._store, self._store.signed_log),
             Setup(settings, tokens, self._store, self._store.signed_log, self._count_agents),
             Owners(self._store),
+            self._feed,
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
         health = HealthServicer(experimental_non_blocking=False)
@@ -142,6 +151,7 @@ class Service:
     def start(self) -> None:
         """Start to serve and to drive campaigns."""
         self._monitor.start()
+        self._feed.start()
         self._server.start()
         self._driver.start()
 
@@ -152,7 +162,9 @@ class Service:
             grace: seconds for open calls, and again for the current pass.
         """
         self._monitor.stop()
-        self._server.stop(grace).wait()
+        stopped = self._server.stop(grace)
+        self._feed.stop()  # ends watches, which would take all of that time
+        stopped.wait()
         self._authentication.close()
         if self._renewal is not None:
             self._renewal.stop()

@@ -8,6 +8,7 @@ from disinherit.common.limits import REASON, clipped
 from disinherit.server.planning.coverage import Covered
 from disinherit.server.planning.previews import PlannedModel
 from disinherit.server.reports.report import ModelReport, Report
+from disinherit.server.service.principals import Principal, Role
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.store.owners import KnownOwner
 from disinherit.server.store.status import RequestStatus
@@ -89,6 +90,16 @@ def some_notes(notes: Sequence[str]) -> list[str]:
     if len(notes) > _NOTES:
         kept.append(f"{len(notes) - _NOTES} more notes are left out.")
     return kept
+
+
+def event_for(caller: Principal, event: pb.FleetEvent) -> pb.FleetEvent:
+    """Return an event as a caller may see it: viewers may not see who acts."""
+    if not event.actor or caller.role is not Role.VIEWER:
+        return event
+    shown = pb.FleetEvent()
+    shown.CopyFrom(event)
+    shown.ClearField("actor")
+    return shown
 
 
 def owner_to_proto(owner: KnownOwner) -> pb.Owner:

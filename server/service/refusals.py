@@ -9,6 +9,7 @@ from disinherit.common.errors import (
     NotFoundError,
     NotKnownError,
     NotNowError,
+    StoppingError,
     StoreError,
 )
 
@@ -19,6 +20,7 @@ _STATUS = (
     (NotKnownError, grpc.StatusCode.UNAUTHENTICATED),
     (InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (StoreError, grpc.StatusCode.UNAVAILABLE),
+    (StoppingError, grpc.StatusCode.UNAVAILABLE),
     (DisinheritError, grpc.StatusCode.FAILED_PRECONDITION),
 )
 

@@ -1,6 +1,5 @@
 """Submission, control and status of unlearning requests."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
@@ -12,6 +11,7 @@ from disinherit.common.wire.received import received_request
 from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import CoveragePage
 from disinherit.server.reports.report import coverage_of
+from disinherit.server.service.feed import Feed
 from disinherit.server.service.packing import listed_to_proto, planned_to_proto, some_notes
 from disinherit.server.service.paging import Key, fetch_page, fitting, page_size
 from disinherit.server.service.principals import Principal, Role
@@ -34,8 +34,8 @@ class Requests:
     Args:
         coordinator: plans requests; the driver runs them.
         changed: called when a campaign may advance.
+        feed: tells when the status of a request changes.
         approval: whether a campaign waits for an approval before anything is sent.
-        poll_seconds: interval of polling a watched request.
         release: called with a resumed request, so that its owners are asked anew.
     """
 
@@ -43,8 +43,8 @@ class Requests:
         self,
         coordinator: "Coordinator",
         changed: Callable[[], None],
+        feed: Feed,
         approval: bool = True,
-        poll_seconds: float = 0.5,
         release: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._release = release
@@ -52,7 +52,7 @@ class Requests:
         self._store = coordinator.store
         self._changed = changed
         self._approval = approval
-        self._poll_seconds = poll_seconds
+        self._feed = feed
 
     def submit(
         self, request: UnlearningRequest, deadline_seconds: int, caller: Principal
@@ -264,8 +264,6 @@ class Requests:
     def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[RequestStatus]:
         """Yield the status of a request, now and after every change, until its campaign ends.
 
-        It polls the store, since another coordinator may change it.
-
         Args:
             request_id: the request.
             wanted: whether the caller still listens.
@@ -273,15 +271,10 @@ class Requests:
         Raises:
             NotFoundError: if the request is unknown.
         """
-        last = None
-        while wanted():
-            status = self.get(request_id)
-            if status != last:
-                yield status
-                last = status
-            if status.campaign.state.ended:
-                return
-            time.sleep(self._poll_seconds)
+        try:
+            yield from self._feed.statuses(request_id, wanted)
+        except RequestError as error:
+            raise NotFoundError(str(error)) from None
 
     def coverage(self, request_id: str, size: int, token: str) -> CoveragePage:
         """Return a page of the versions that a request affects, ancestors first.

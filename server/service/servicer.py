@@ -13,10 +13,12 @@ from disinherit.common.limits import REASON, clipped
 from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.documents import Records
+from disinherit.server.service.feed import Feed
 from disinherit.server.service.models import Models
 from disinherit.server.service.owners import Owners
 from disinherit.server.service.packing import (
     coverage_to_proto,
+    event_for,
     listed_to_proto,
     model_report_to_proto,
     status_to_proto,
@@ -46,6 +48,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         records: handles calls about records.
         setup: handles calls about callers and settings.
         owners: handles calls about owners.
+        feed: tells what happens.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         records: Records,
         setup: Setup,
         owners: Owners,
+        feed: Feed,
     ) -> None:
+        self._feed = feed
         self._setup = setup
         self._models = models
         self._requests = requests
@@ -134,7 +139,11 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self, request: pb.WatchFleetRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.FleetEvent]:
         """Yield what happens in the fleet."""
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, "Expected a coordinator that tells events.")
+        after = request.after_sequence if request.HasField("after_sequence") else None
+        context.add_callback(self._feed.wake)
+        events = self._feed.events(after, request.request_id, context.is_active)
+        who = caller()
+        return _streamed(context, (event_for(who, event) for event in events))
 
     def SubmitRequest(  # noqa: N802
         self, request: pb.SubmitRequestRequest, context: grpc.ServicerContext
@@ -230,6 +239,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self, request: pb.GetRequestRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.RequestStatus]:
         """Yield the status of a request, now and after every change, until its campaign ends."""
+        context.add_callback(self._feed.wake)
         statuses = self._requests.watch(request.id, context.is_active)
         return _streamed(context, map(listed_to_proto, statuses))
 

@@ -193,6 +193,28 @@ def last_growth(db: Connection, since: int) -> int:
     return since if found is None else int(found)
 
 
+def last_sequence(db: Connection) -> int:
+    """Return the number of the last entry; 0 for an empty log."""
+    return db.scalar(_OF_ALL) or 0
+
+
+def entries_after(
+    db: Connection, sequence: int, count: int, request_id: str = ""
+) -> list[AuditEntry]:
+    """Return the entries that follow one, in order.
+
+    Args:
+        db: a transaction.
+        sequence: number of the one; 0 for the beginning.
+        count: the largest number of entries.
+        request_id: only entries about this request; `""` for all.
+    """
+    query = select(AUDIT.c.entry).where(AUDIT.c.sequence > sequence)
+    if request_id:
+        query = query.where(AUDIT.c.request_id == request_id)
+    return [_read(line) for line in db.scalars(query.order_by(AUDIT.c.sequence).limit(count))]
+
+
 class Seal(Protocol):
     """Signs exports; a `SignedLog` does."""
 

@@ -132,6 +132,16 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
     return _read(row)
 
 
+def find_some_campaigns(db: Connection, requests: Collection[str]) -> dict[str, Campaign]:
+    """Return request -> campaign, of some requests."""
+    listed = sorted(requests)
+    found: dict[str, Campaign] = {}
+    for start in range(0, len(listed), _AT_ONCE):
+        query = _query().where(REQUESTS.c.id.in_(listed[start : start + _AT_ONCE]))
+        found |= {campaign.request_id: campaign for campaign in map(_read, db.execute(query))}
+    return found
+
+
 def find_driven(db: Connection, request_id: str, models: Collection[str] | None = ()) -> Driven:
     """Return a campaign with its lease and some of its tasks, by one statement if they are few.
 

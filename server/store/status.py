@@ -1,12 +1,17 @@
 """Status of requests: target, campaign, and counts of versions by state."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from disinherit.server.store.campaigns import Campaign, find_campaign, page_campaigns
+from disinherit.server.store.campaigns import (
+    Campaign,
+    find_campaign,
+    find_some_campaigns,
+    page_campaigns,
+)
 from disinherit.server.store.tables import REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
@@ -38,6 +43,12 @@ def find_status(db: Connection, request_id: str) -> RequestStatus:
     """
     (status,) = _complete(db, [find_campaign(db, request_id)])
     return status
+
+
+def find_statuses(db: Connection, requests: Collection[str]) -> dict[str, RequestStatus]:
+    """Return request -> status, of those that exist, with a fixed number of queries."""
+    found = _complete(db, list(find_some_campaigns(db, requests).values())) if requests else []
+    return {status.request.id: status for status in found}
 
 
 def page_statuses(db: Connection, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
