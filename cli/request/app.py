@@ -22,7 +22,14 @@ from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
 from disinherit.cli.request.planning import plan
 from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
-from disinherit.cli.request.status import asked, exit_code, in_words, show_status, status_dict
+from disinherit.cli.request.status import (
+    asked,
+    exit_code,
+    in_words,
+    show_status,
+    status_dict,
+    waits_for_failed,
+)
 from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
 from disinherit.cli.request.submission import submit
 from disinherit.cli.tables import Cell, ago, print_table, state_text
@@ -190,9 +197,11 @@ def list_requests(
 def watch(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
     """Follow a request until it ends: exit code 0 if complete or rolled back, else 1.
 
-    JSON output is one object per line and change.
+    JSON output is one object per line and change.  Models that failed are tried again, so a request
+    does not end by that.
     """
     last: dict[str, Any] = {}
+    hinted = False
     for status in connection.stream(
         lambda stub: stub.WatchRequest, pb.GetRequestRequest(id=request_id)
     ):
@@ -202,6 +211,10 @@ def watch(connection: Connection, request_id: RequestId, form: FormatOption = Fo
         else:
             why = f" ({last['halted']})" if last["state"] == "halted" else ""
             print_line(f"{last['state']}{why}: {in_words(last['tasks'])}")
+            hint = "" if hinted else waits_for_failed(request_id, last["state"], last["tasks"])
+            if hint:
+                hinted = True
+                print_line(hint)
     return 0 if last.get("state") in ("complete", "rolled_back") else 1
 
 

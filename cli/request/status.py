@@ -14,6 +14,9 @@ from disinherit.cli.request.plan import (
 from disinherit.cli.tables import Cell, moment, print_facts, state_text
 from disinherit.v1 import coordinator_pb2 as pb
 
+_UNDER_WAY = {"pending", "sent", "applied", "rolling_back"}
+"""States of models that change without anybody's help."""
+
 
 def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
     """Return the status of a request as JSON values; times in ISO 8601 and UTC, or `None`.
@@ -69,6 +72,29 @@ def in_words(tasks: Mapping[str, int]) -> str:
         '4 verified, 1 pending'
     """
     return ", ".join(f"{count} {state}" for state, count in tasks.items()) or "none"
+
+
+def waits_for_failed(request_id: str, state: str, tasks: Mapping[str, int]) -> str:
+    """Return what to do about a request that is kept open by models that failed; `""` if it is not.
+
+    Args:
+        request_id: the request.
+        state: its state.
+        tasks: state -> number of models in it.
+
+    Example:
+        >>> waits_for_failed("q", "running", {"failed": 1, "pending": 2})
+        ''
+        >>> waits_for_failed("q", "running", {"failed": 1, "verified": 2})[:47]
+        'What failed is tried again from time to time: `'
+    """
+    if state != "running" or not tasks.get("failed") or set(tasks) & _UNDER_WAY:
+        return ""
+    return (
+        f"What failed is tried again from time to time: `disinherit coverage {request_id}` says "
+        f"why it failed. Where that stays so, `disinherit request abort {request_id}` ends it, and "
+        "so does a deadline."
+    )
 
 
 def show_status(

@@ -20,6 +20,7 @@ from disinherit.client.outcome.outcomes import Decided, decide, nothing_kept
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy
+from disinherit.client.privacy.remaining import as_trained, training_data
 from disinherit.client.store.checks import check_not_rolled_back
 from disinherit.client.store.ledger import Commit
 from disinherit.client.store.objects import fishers_digest
@@ -149,6 +150,7 @@ def _commit(
         fishers=fishers,
         fisher_scope=summary.scope if summary is not None else "",
         keeps_summary=keeps,
+        keeps_curvature=_keeps_curvature(owner, record, model, forgotten),
         request_digest=task.request_digest,
         forgotten=decided.forgotten,
     )
@@ -157,6 +159,20 @@ def _commit(
         return _recorded(stored)
     result.apply_seconds += time.perf_counter() - started
     return result
+
+
+def _keeps_curvature(
+    owner: Owner, record: ModelRecord, model: pb.ModelTask, forgotten: Sequence[int]
+) -> bool:
+    """Whether a successor inherits the curvature, which cannot be measured again.
+
+    It is of the model's own training data.  So it goes where some of that is to be forgotten: what
+    samples and classes add to it, and to the basis that it is in, would stay.
+    """
+    own = bool(model.samples) or any(share.own for share in model.shares)
+    if own or forgotten or not owner.store.has_curvature(record.id):
+        return False
+    return training_data(owner, as_trained(owner, record)) is None
 
 
 def _untouched(task: pb.UnlearnTask, result: pb.ModelResult) -> pb.ModelResult:

@@ -101,6 +101,7 @@ class Commit:
         fishers: per-class Fisher sums of the successor, `[C, *shape]` by parameter name.
         fisher_scope: scope of the Fisher sums.
         keeps_summary: whether the successor has the version's own Fisher summary, unchanged.
+        keeps_curvature: whether it has the version's registered curvature, if there is one.
         request_digest: SHA-256 of the request's content; `""` if unknown.
         forgotten: classes and samples that the successor has forgotten.
     """
@@ -114,6 +115,7 @@ class Commit:
     fishers: ClassFishers | None = None
     fisher_scope: str = ""
     keeps_summary: bool = False
+    keeps_curvature: bool = False
     request_digest: str = ""
     forgotten: Forgotten = field(default_factory=Forgotten)
 

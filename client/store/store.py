@@ -238,6 +238,9 @@ class ModelStore(StoredModels):
                 digest = self._get(application.model_id).fisher_digest
                 scope = self._index.fisher_scope(application.model_id)
                 self._index.set_fisher(successor.id, digest, scope)
+            curvature = self._index.curvature(application.model_id)
+            if application.keeps_curvature and curvature:
+                self._index.set_curvature(successor.id, curvature)
             self._supersede(application.entry)
         return application.entry
 

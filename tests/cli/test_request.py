@@ -8,12 +8,15 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from disinherit.cli.main import run
 from disinherit.common.tensors.checkpoints import save_checkpoint
+from disinherit.server.states import CampaignEvent
+from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2
 from tests.support import campaign
 from tests.support.command_line import Capture, as_json, error_line
@@ -121,6 +124,28 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     assert as_json(capsys, "request", "abort", "q")["state"] == "aborted"
     assert run(["request", "watch", "q"]) == 1
     assert capsys.readouterr().out.startswith("aborted: ")
+
+
+def test_a_watch_says_why_a_request_with_failed_models_goes_on(
+    running: Running, capsys: Capture
+) -> None:
+    passes = []
+
+    def fails_until_aborted(ask: Ask, honest: Callable[[], Answer]) -> Answer:
+        passes.append(ask)
+        if len(passes) == 2:
+            running.world.store.transition("q", CampaignEvent.ABORT)
+        return campaign.broken(ask, honest)
+
+    running.world.transport.twists["anna", "query.fisher"] = fails_until_aborted
+    as_json(capsys, *SUBMIT, "--id", "q")
+    as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
+    assert run(["request", "watch", "q"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("aborted: ")
+    hints = [line for line in lines if line.startswith("What failed is tried again")]
+    assert len(hints) == 1
+    assert "`disinherit coverage q` says why" in " ".join(lines)
 
 
 def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:

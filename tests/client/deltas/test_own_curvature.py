@@ -74,3 +74,30 @@ def test_a_root_takes_its_own_weights_whole(owner: AnyNetworkOwner) -> None:
     (result,) = unlearn(owner, task).models
     assert result.successor.digest == packet.delta.after
     assert NOTE not in result.deltas[0].note
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_successor_inherits_the_curvature_only_where_its_data_is_gone(
+    owner: AnyNetworkOwner, kept: bool
+) -> None:
+    owner.keeps_data = kept
+    apply(owner, [change_of(owner.store.weights("m"), scale=0.01)], "m", 0.5)
+    before, after = owner.store.curvature("m"), owner.store.curvature("m~q")
+    assert before is not None
+    if kept:  # it is measured again when it is registered
+        assert after is None
+        return
+    assert after is not None
+    for path, layer in before.layers.items():
+        assert torch.equal(after.layers[path].values, layer.values)
+
+
+def test_a_root_does_not_keep_curvature_of_what_it_forgot(
+    owner: AnyNetworkOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packet = asked_change(owner, "m", ["cat-0", "dog-1"])
+    task = delta_task(owner, [packet], {"m": [1.0]}, own={"m": ["cat-0", "dog-1"]})
+    monkeypatch.setattr("disinherit.client.actions.unlearn.training_data", lambda *_: None)
+    (result,) = unlearn(owner, task).models
+    assert owner.store.has_curvature("m")
+    assert not owner.store.has_curvature(result.successor.id)
