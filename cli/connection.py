@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protoc
 import typer
 
 from disinherit.cli.commands import CONNECTION
-from disinherit.common.errors import CampaignError, DisinheritError, InputError, StoreError
+from disinherit.common.errors import (
+    CampaignError,
+    DisinheritError,
+    InputError,
+    NotAllowedError,
+    NotFoundError,
+    NotKnownError,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     import grpc
@@ -57,6 +65,7 @@ class Connection:
         cert: PEM file of the caller's certificate.
         key: PEM file of its key.
         timeout: seconds to wait for an answer.
+        verbose: whether errors have what gRPC says.
     """
 
     server: Annotated[
@@ -107,6 +116,9 @@ class Connection:
     timeout: Annotated[
         float, _connection(min=0.1, metavar="SECONDS", help="Time to wait for an answer.")
     ] = 30.0
+    verbose: Annotated[
+        bool, _connection("--verbose", "-v", help="Say why a call failed in gRPC's words, too.")
+    ] = False
 
     def call(
         self, method: "Callable[[CoordinatorStub], Unary[Ask, Answer]]", request: Ask
@@ -198,23 +210,65 @@ class Connection:
         return f"the authority to trust with --ca{_proxies()}"
 
     def _explain(self, code: str, details: str) -> DisinheritError:
+        """Return the error for a failed call; what gRPC says itself is for `--verbose` only."""
+        more = f" ({code}: {details})" if self.verbose else ""
+        ours = details.startswith("Expected")
         if code == "DEADLINE_EXCEEDED":
-            return StoreError(
+            return UnreachableError(
                 f"Expected an answer from {self.server} within {self.timeout:g} s, but got none. "
-                "Run the same command again."
+                f"Run the same command again, or wait longer with --timeout.{more}"
             )
-        if code == "UNAVAILABLE" and not details.startswith("Expected"):
-            return StoreError(
-                f"Expected a coordinator at {self.server}, but it cannot be reached: {details}. "
-                f"Give its address with --server or DISINHERIT_SERVER, and {self._trust()}."
+        if code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") and ours:
+            return UnreachableError(f"{details} Run the same command again.{more}")
+        if code == "UNAVAILABLE":
+            return UnreachableError(
+                f"Expected a coordinator at {self.server}, but {_cause(details)}. Start one with "
+                f"disinherit serve, or give its address with --server or DISINHERIT_SERVER, and "
+                f"{self._trust()}.{more}"
             )
         if code == "UNAUTHENTICATED" and not self.token:
-            return InputError(
-                f"Expected a token for {self.server}, but got none. Give one with DISINHERIT_TOKEN."
+            return NotKnownError(
+                f"Expected a token for {self.server}, but got none. Give one with "
+                f"DISINHERIT_TOKEN.{more}"
             )
-        if code in ("INTERNAL", "UNKNOWN"):
-            return CampaignError(f"{self.server}: {details}")
-        return InputError(details)
+        if code == "UNIMPLEMENTED":
+            return InputError(
+                f"Expected {self.server} to know this call, but it does not. Its release is older "
+                f"than that of this program: see disinherit status.{more}"
+            )
+        if code in ("INTERNAL", "UNKNOWN", "CANCELLED"):
+            return CampaignError(
+                f"Expected {self.server} to answer this call, but it failed. See the coordinator's "
+                f"log.{more}"
+            )
+        return _REFUSALS.get(code, InputError)(details + more)
+
+
+_REFUSALS: dict[str, type[InputError]] = {
+    "NOT_FOUND": NotFoundError,
+    "PERMISSION_DENIED": NotAllowedError,
+    "UNAUTHENTICATED": NotKnownError,
+}
+_CAUSES = (
+    (("refused",), "the connection was refused: nothing listens there"),
+    (("resolution", "resolve", "not known", "DNS"), "its name is unknown"),
+    (("CERTIFICATE", "certificate"), "its certificate is not signed by the authority to trust"),
+    (("SSL", "handshake", "TLS"), "one side speaks TLS and the other does not"),
+    (("Timeout", "timed out"), "it did not answer in time"),
+)
+
+
+def _cause(details: str) -> str:
+    """Return why a connection failed, in words for people.
+
+    Example:
+        >>> _cause("failed to connect to all addresses; last error: Connection refused")
+        'the connection was refused: nothing listens there'
+    """
+    for marks, cause in _CAUSES:
+        if any(mark in details for mark in marks):
+            return cause
+    return "the connection was lost"
 
 
 def _proxies() -> str:

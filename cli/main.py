@@ -1,7 +1,8 @@
 """The `disinherit` command.
 
-Exit codes: 0 success; 1 incomplete campaign; 2 wrong input; 130 interrupted.  An error is one line
-on standard error: the value, what was expected, and what to do.
+Exit codes: 0 success; 1 not all of it was done; 2 wrong input; 3 the coordinator does not answer,
+so that trying again may help; 4 the token does not allow this; 5 there is no such id; 130
+interrupted.  An error is one line on standard error: the value, what was expected, and what to do.
 """
 
 import importlib.metadata

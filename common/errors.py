@@ -16,13 +16,14 @@
     │   ├── KeyRefusedError   ... about a key that may not enrol
     │   ├── NotOnOfferError   ... about a blob that is not on offer to an owner
     │   ├── OffsetError       ... about an offset beyond the end of a blob
-    │   ├── NotFoundError     ... about an id that the service does not have
+    │   ├── NotFoundError     ... about an id that the service does not have (exit code 5)
     │   ├── NotNowError       ... about a call that the present state does not allow
-    │   ├── NotAllowedError   ... about a call that the caller's role does not allow
-    │   └── NotKnownError     ... about a caller that the service does not know
+    │   ├── NotAllowedError   ... about a call that the caller's role does not allow (exit code 4)
+    │   └── NotKnownError     ... about a caller that the service does not know (exit code 4)
     ├── CheckpointError       a stored file is missing, damaged or does not match (exit code 2)
     ├── StoreError            the store cannot do what was asked (exit code 2)
-    │   └── LostHistoryError  ... since the audit log does not continue what was signed
+    │   ├── LostHistoryError  ... since the audit log does not continue what was signed
+    │   └── UnreachableError  ... since the service does not answer; try again (exit code 3)
     ├── CampaignError         a campaign could not be carried out (exit code 1)
     │   └── HeldError         ... since another coordinator drives it
     ├── NotApplicableError    a method of the benchmark cannot answer this kind of request
@@ -110,6 +111,8 @@ class OffsetError(InputError):
 class NotFoundError(InputError):
     """An id that does not exist."""
 
+    exit_code = 5
+
 
 class NotNowError(InputError):
     """A call that the present state does not allow."""
@@ -118,9 +121,13 @@ class NotNowError(InputError):
 class NotAllowedError(InputError):
     """A call that the caller's role does not allow."""
 
+    exit_code = 4
+
 
 class NotKnownError(InputError):
     """A caller with no token, a wrong one, or an expired one."""
+
+    exit_code = 4
 
 
 class CheckpointError(DisinheritError):
@@ -137,6 +144,12 @@ class StoreError(DisinheritError):
     """A store cannot do what was asked."""
 
     exit_code = 2
+
+
+class UnreachableError(StoreError):
+    """A service that does not answer now; the same call may succeed later."""
+
+    exit_code = 3
 
 
 class LostHistoryError(StoreError):

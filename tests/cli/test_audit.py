@@ -179,7 +179,7 @@ def test_refused_attestation_prints_one_line(
     capsys.readouterr()
     assert run(["audit", "attest", "q", "--out", str(out)]) == 2
     assert "awaiting_approval" in error_line(capsys)
-    assert run(["audit", "attest", "nobody", "--out", str(out)]) == 2
+    assert run(["audit", "attest", "nobody", "--out", str(out)]) == 5
     assert "'nobody'" in error_line(capsys)
     assert not out.exists()
     assert run(["audit", "verify", str(file), "--attestation", str(file)]) == 2
@@ -193,9 +193,9 @@ def test_refused_export_leaves_the_file_unchanged(
 ) -> None:
     out = tmp_path / "audit.jsonl"
     out.write_text("before")
-    assert run(["audit", "export", "nobody", "--out", str(out)]) == 2
+    assert run(["audit", "export", "nobody", "--out", str(out)]) == 5
     assert "'nobody'" in error_line(capsys)
-    assert run(["audit", "export", "--out", str(out), "--token", secret("viewer")]) == 2
+    assert run(["audit", "export", "--out", str(out), "--token", secret("viewer")]) == 4
     assert "ExportAudit" in error_line(capsys)
     assert run(["audit", "export", "--out", str(tmp_path / "no" / "audit.jsonl")]) == 2
     assert "audit.jsonl" in error_line(capsys)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import pytest
 
 from disinherit.cli.main import run
@@ -50,7 +51,7 @@ def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     uncovered = as_json(capsys, "coverage", request, code=1)
     assert {one["state"] for one in uncovered} == {"pending"}
 
-    assert run(["request", "approve", request]) == 2  # an operator is no approver
+    assert run(["request", "approve", request]) == 4  # an operator is no approver
     assert "ApproveRequest" in error_line(capsys)
     approver = ("--token", secret("approver"))
     assert as_json(capsys, "request", "approve", request, *approver)["state"] == "running"
@@ -115,7 +116,7 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     running.world.transport.twists["anna", "query.fisher"] = campaign.gone
     as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
     assert as_json(capsys, "request", "pause", "q")["state"] == "paused"
-    assert run(["request", "resume", "q", "--deadline", "30d"]) == 2
+    assert run(["request", "resume", "q", "--deadline", "30d"]) == 4
     assert "approver" in error_line(capsys)
     approver = ("--token", secret("approver"))
     resumed = as_json(capsys, "request", "resume", "q", "--deadline", "30d", *approver)
@@ -167,7 +168,7 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert "halted in wave 1" in as_json(capsys, "request", "show", "q", code=1)["halted"]
     assert as_json(capsys, "request", "report", "q", code=1)["coverage"]["halted"] == 4
 
-    assert run(["request", "resume", "q"]) == 2  # only an approver passes a gate
+    assert run(["request", "resume", "q"]) == 4  # only an approver passes a gate
     assert "an approver" in error_line(capsys)
     assert as_json(capsys, "request", "show", "q", code=1)["state"] == "halted"
     resumed = as_json(capsys, "request", "resume", "q", "--token", secret("approver"))
@@ -194,7 +195,7 @@ def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     as_json(capsys, "request", "approve", "q", *approver)
     assert run(["request", "watch", "q"]) == 0
     capsys.readouterr()
-    assert run([*back]) == 2  # an operator is no approver
+    assert run([*back]) == 4  # an operator is no approver
     assert "RollBackRequest" in error_line(capsys)
     assert run([*back, "--model", "d", *approver]) == 2
     assert "'d'" in error_line(capsys)
@@ -215,7 +216,7 @@ def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
     current = {id: one["digest"] for id, one in models.items() if one["status"] == "active"}
     assert current == digests
     assert models["r4~q"]["status"] == "retired"
-    assert run(["request", "rollback", "nobody", "--reason", "x", *approver]) == 2
+    assert run(["request", "rollback", "nobody", "--reason", "x", *approver]) == 5
     assert "'nobody'" in error_line(capsys)
 
 
@@ -297,11 +298,6 @@ def test_samples_or_a_client_can_be_submitted_instead_of_classes(
         ),
         (("request", "submit", "--forget", "cat@r1", "--canary", "zoe"), "'zoe'"),
         (("request", "submit", "--forget", "cat@r1", "--max-drop", "-1"), "got -1"),
-        (("request", "show", "nothing"), "'nothing'"),
-        (("request", "watch", "nothing"), "'nothing'"),
-        (("coverage", "nothing"), "'nothing'"),
-        (("request", "list", "--token", "wrong"), "token"),
-        (("request", "list", "--token", ""), "DISINHERIT_TOKEN"),
         (("request", "list", "--ca", "gone.pem"), "gone.pem"),
     ],
 )
@@ -313,12 +309,50 @@ def test_wrong_input_prints_one_line(
     assert running.world.store.requests() == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        ("request show nothing", 5, "'nothing'"),
+        ("request watch nothing", 5, "'nothing'"),
+        ("coverage nothing", 5, "'nothing'"),
+        ("request list --token wrong", 4, "token"),
+        ("request list --token=", 4, "DISINHERIT_TOKEN"),
+        ("request approve nothing", 4, "approver"),
+    ],
+)
+def test_exit_codes_say_what_kind_of_error_it_is(
+    arguments: str, code: int, named: str, running: Running, capsys: Capture
+) -> None:
+    assert run(arguments.split()) == code
+    assert named in error_line(capsys)
+
+
+class _Failed(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "UNKNOWN: ipv4:127.0.0.1:1: [Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize("more", [(), ("--verbose",)])
+def test_what_grpc_says_is_for_those_who_ask(
+    more: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def fail(*_: object) -> None:
+        raise _Failed
+
+    monkeypatch.setattr("disinherit.cli.connection.Connection._channel", fail)
+    assert run(["request", "list", *more]) == 3
+    assert ("Errno 111" in error_line(capsys)) == bool(more)
+
+
 def test_unreachable_service_prints_one_line(capsys: Capture) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     for command in (["request", "list"], ["request", "watch", "q"]):
-        assert run([*command, "--server", address]) == 2
+        assert run([*command, "--server", address]) == 3
         line = error_line(capsys)
         assert f"a coordinator at {address}" in line
         assert "refused" in line
