@@ -244,7 +244,7 @@ def submission(id: str, number: int, size: Size) -> pb.SubmitRequestRequest:
     """Return a request to forget a class where one owner's first version learnt it."""
     root = f"m{number * 7 % size.owners}.0"
     request = Request(id=id, reason="load", forget={root: [LABELS[number % 10]]})
-    return pb.SubmitRequestRequest(request=request.to_proto())
+    return pb.SubmitRequestRequest(request=request.to_proto(), again=True)
 
 
 def secret(who: str) -> str:

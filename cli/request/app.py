@@ -17,21 +17,16 @@ from disinherit.cli.output import (
 )
 from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
 from disinherit.cli.request.export import export
+from disinherit.cli.request.next_steps import waits_for_failed
 from disinherit.cli.request.plan import by_owner
 from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
 from disinherit.cli.request.planning import plan
 from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
-from disinherit.cli.request.status import (
-    asked,
-    exit_code,
-    in_words,
-    show_status,
-    status_dict,
-    waits_for_failed,
-)
+from disinherit.cli.request.status import exit_code, show_status, status_dict
 from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
 from disinherit.cli.request.submission import submit
+from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import Cell, ago, print_table, state_text
 from disinherit.common.durations import seconds
 from disinherit.v1 import coordinator_pb2 as pb

@@ -7,7 +7,8 @@ from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
-from disinherit.cli.request.status import exit_code, in_words, status_dict
+from disinherit.cli.request.status import exit_code, status_dict
+from disinherit.cli.request.words import in_words
 from disinherit.common.wire.recognition import SAMPLE_FIGURES
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb

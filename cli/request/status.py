@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disinherit.cli.output import Format, as_time, print_json
+from disinherit.cli.output import Format, as_time, print_json, warn_line
+from disinherit.cli.request.next_steps import next_steps
 from disinherit.cli.request.plan import (
     changed_method,
     describe_roll_out,
@@ -11,11 +12,9 @@ from disinherit.cli.request.plan import (
     roll_out_dict,
     some,
 )
+from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import Cell, moment, print_facts, state_text
 from disinherit.v1 import coordinator_pb2 as pb
-
-_UNDER_WAY = {"pending", "sent", "applied", "rolling_back"}
-"""States of models that change without anybody's help."""
 
 
 def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
@@ -64,39 +63,6 @@ def exit_code(state: str) -> int:
     return 1 if state in ("partial", "aborted", "halted") else 0
 
 
-def in_words(tasks: Mapping[str, int]) -> str:
-    """Return the number of models in each state as text.
-
-    Example:
-        >>> in_words({"verified": 4, "pending": 1})
-        '4 verified, 1 pending'
-    """
-    return ", ".join(f"{count} {state}" for state, count in tasks.items()) or "none"
-
-
-def waits_for_failed(request_id: str, state: str, tasks: Mapping[str, int]) -> str:
-    """Return what to do about a request that is kept open by models that failed; `""` if it is not.
-
-    Args:
-        request_id: the request.
-        state: its state.
-        tasks: state -> number of models in it.
-
-    Example:
-        >>> waits_for_failed("q", "running", {"failed": 1, "pending": 2})
-        ''
-        >>> waits_for_failed("q", "running", {"failed": 1, "verified": 2})[:47]
-        'What failed is tried again from time to time: `'
-    """
-    if state != "running" or not tasks.get("failed") or set(tasks) & _UNDER_WAY:
-        return ""
-    return (
-        f"What failed is tried again from time to time: `disinherit coverage {request_id}` says "
-        f"why it failed. Where that stays so, `disinherit request abort {request_id}` ends it, and "
-        "so does a deadline."
-    )
-
-
 def show_status(
     status: pb.RequestStatus,
     form: Format,
@@ -138,20 +104,5 @@ def show_status(
         ("approved plan", shown["approved_plan_sha256"]),
     ]
     print_facts(facts)
-
-
-def asked(shown: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is to be forgotten, and at which model.
-
-    Args:
-        shown: the status of a request, as JSON values.
-    """
-    return [
-        (
-            ", ".join(root["classes"])
-            or (f"{root['sample_count']} samples" if root["sample_count"] else "")
-            or f"all of {shown['client']}",
-            root["model"],
-        )
-        for root in shown["roots"]
-    ]
+    for step in next_steps(shown):
+        warn_line(step)

@@ -27,8 +27,9 @@ from disinherit.cli.method_options import (
     RowScopedOption,
     ScopeOption,
 )
-from disinherit.cli.output import Format, FormatOption
-from disinherit.cli.request.status import show_status
+from disinherit.cli.output import Format, FormatOption, QuietOption, print_line, warn_line
+from disinherit.cli.request.next_steps import done_before
+from disinherit.cli.request.status import show_status, status_dict
 from disinherit.cli.samples import read_all_samples
 from disinherit.common.durations import seconds
 from disinherit.common.encodings import Encoding
@@ -227,11 +228,24 @@ class RequestOptions:
 @connected
 @spread(RequestOptions, "options")
 def submit(
-    connection: Connection, options: RequestOptions, form: FormatOption = Format.TABLE
+    connection: Connection,
+    options: RequestOptions,
+    again: Annotated[
+        bool, typer.Option("--again", help="Submit it, also if it was done before.")
+    ] = False,
+    quiet: QuietOption = False,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Submit a request to forget classes, samples or a client in all models derived from them."""
     message = options.to_message()
-    show_status(connection.call(lambda stub: stub.SubmitRequest, message), form)
+    message.again = again
+    status = connection.call(lambda stub: stub.SubmitRequest, message)
+    if quiet:
+        print_line(status.request.id)
+    else:
+        show_status(status, form)
+    if before := done_before(status_dict(status), status.updated_us):
+        warn_line(before)
     return 0
 
 

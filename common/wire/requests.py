@@ -1,6 +1,7 @@
 """Unlearning request: what to forget, at which roots, by which method, in which order of owners."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Annotated
@@ -30,8 +31,8 @@ class Request:
         client: an owner whose whole contribution is to be forgotten. Without roots in `forget` the
             coordinator adds the models that it trained.
         method: method of unlearning, with the mechanism for this kind of request if it is `auto`.
-        id: permanent id; by default derived from the content, so that the same request submitted
-            again is one request.
+        id: permanent id; by default derived from the content without the reason, so that the same
+            request submitted again is one request.
         reason: explanation for people.
         roll_out: order in which owners are asked; `None` for all at once.
         retention_seconds: time for which owners keep superseded versions after the end; 0 for ever.
@@ -81,8 +82,7 @@ class Request:
                 f"years, but got {self.retention_seconds}."
             )
         if not self.id:
-            content = self.to_proto().SerializeToString(deterministic=True)
-            object.__setattr__(self, "id", f"forget-{hashlib.sha256(content).hexdigest()[:12]}")
+            object.__setattr__(self, "id", derived_id(self.to_proto()))
         check_id(self.id, "request id", RequestError)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -189,6 +189,40 @@ class Request:
             ),
             retention_seconds=message.retention_seconds,
         )
+
+
+def derived_id(message: pb.UnlearningRequest) -> str:
+    """Return the id of a request by its content, without the reason, which is for people.
+
+    Args:
+        message: the request; its own id does not matter.
+    """
+    content = pb.UnlearningRequest()
+    content.CopyFrom(message)
+    content.ClearField("id")
+    content.ClearField("reason")
+    digest = hashlib.sha256(content.SerializeToString(deterministic=True)).hexdigest()
+    return f"forget-{digest[:12]}"
+
+
+def with_first_reason(
+    message: pb.UnlearningRequest, stored: pb.UnlearningRequest | None
+) -> pb.UnlearningRequest:
+    """Return a request with the reason of its first submission, if its id is made of its content.
+
+    Args:
+        message: the request, which is not modified.
+        stored: the stored request with the same id, if any.
+    """
+    if stored is None or stored.reason == message.reason:
+        return message
+    made, _, number = message.id.partition(derived_id(message))
+    if made or not re.fullmatch(r"(-[0-9]+)?", number):
+        return message
+    same = pb.UnlearningRequest()
+    same.CopyFrom(message)
+    same.reason = stored.reason
+    return same
 
 
 def _check_client(client: str, roots: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.wire.requests import with_first_reason
 from disinherit.server.campaign.staging import find_new_tasks, find_unapproved
 from disinherit.server.planning.plan import Plan, check_plan, plan
 from disinherit.server.planning.previews import Preview, preview
@@ -59,6 +60,7 @@ def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool)
     """
     with store.reading() as db:
         stored = find_submitted(db, request.id)
+        request = with_first_reason(request, stored)
         asked = with_roots(request, functools.partial(page_records, db), stored)
         check_same(asked, stored)
         roots = [root.model_id for root in asked.roots]

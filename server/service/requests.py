@@ -18,6 +18,9 @@ from disinherit.server.service.principals import Principal, Role
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.approvals import find_plan_digest
 from disinherit.server.store.campaigns import Campaign
+from disinherit.server.store.cleared import find_done
+from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.request_rows import find_submitted
 from disinherit.server.store.status import RequestStatus, find_status, page_statuses
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -55,7 +58,12 @@ class Requests:
         self._feed = feed
 
     def submit(
-        self, request: UnlearningRequest, deadline_seconds: int, caller: Principal
+        self,
+        request: UnlearningRequest,
+        deadline_seconds: int,
+        caller: Principal,
+        *,
+        again: bool = False,
     ) -> RequestStatus:
         """Plan a request and store it with its campaign; idempotent.
 
@@ -63,17 +71,48 @@ class Requests:
             request: the request.
             deadline_seconds: time after which the campaign gives up absent owners; 0 for never.
             caller: the caller.
+            again: whether to do it again if it was done before; under another id if that of the
+                request belongs to a campaign that has ended.
 
         Raises:
             InputError: if it cannot be planned, or another request has its id.
+            NotNowError: if it was done before, and is not asked again.
         """
-        request = received_request(request)
+        request = self._not_done(received_request(request), again=again)
         deadline = _deadline_us(deadline_seconds)
         self._coordinator.submit(
             request, approval=self._approval, deadline_us=deadline, actor=caller.actor, notes=False
         )
         self._changed()
         return self.show(request.id)
+
+    def _not_done(self, request: UnlearningRequest, *, again: bool) -> UnlearningRequest:
+        """Return a request that was not carried out before, or is to be once more."""
+        with self._store.reading() as db:
+            stored = find_submitted(db, request.id)
+            if stored is None and not again:
+                graph = find_descendants(db, [root.model_id for root in request.roots])
+                if done := find_done(db, graph, request):
+                    raise NotNowError(
+                        f"Expected what was not forgotten before, but {done}. Submit it again with "
+                        "--again."
+                    )
+        if stored is None or not again:
+            return request
+        renewed, number = request.id, 1
+        while self._ended(renewed):
+            number += 1
+            renewed = f"{request.id}-{number}"
+        changed = UnlearningRequest()
+        changed.CopyFrom(request)
+        changed.id = renewed
+        return changed
+
+    def _ended(self, request_id: str) -> bool:
+        try:
+            return self._store.campaign(request_id).state.ended
+        except RequestError:
+            return False
 
     def plan(
         self, request: UnlearningRequest, size: int, token: str

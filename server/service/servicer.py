@@ -152,7 +152,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         return _answered(
             context,
             lambda: status_to_proto(
-                self._requests.submit(request.request, request.deadline_seconds, caller())
+                self._requests.submit(
+                    request.request, request.deadline_seconds, caller(), again=request.again
+                )
             ),
         )
 

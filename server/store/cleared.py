@@ -8,6 +8,7 @@ can confirm a claim about them and never contradict it.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, select
 
@@ -45,7 +46,7 @@ def check_claim(db: Connection, request_id: str, answered: Answered) -> Answered
     task = answered.task
     if task.result is None or not task.result.HasField("cleared_recorded"):
         return answered
-    links = dict(_links(db, task.model_id))
+    links = {origin: forgotten for origin, forgotten, _ in _links(db, task.model_id)}
     asked = _forgotten(db, request_id, task)
     before: _Forgotten = frozenset().union(*links.values())
     result = pb.ModelResult()
@@ -86,9 +87,37 @@ def find_cleared(
         present = root
         while heir := _heir(graph, present):
             present = heir
-        forgotten = frozenset().union(*(some for _, some in _links(db, present)))
+        forgotten = frozenset().union(*(some for _, some, _ in _links(db, present)))
         found[root] = {name for name, *more in forgotten if not more}
     return found
+
+
+def find_done(db: Connection, graph: InheritanceGraph, request: pb.UnlearningRequest) -> str:
+    """Return which earlier requests did all that a request asks for; `""` if they did not.
+
+    Args:
+        db: a transaction.
+        graph: roots and their descendants.
+        request: a request with roots.
+
+    Raises:
+        StoreError: if a row is damaged.
+    """
+    said = []
+    for root in request.roots:
+        present = root.model_id
+        while heir := _heir(graph, present):
+            present = heir
+        asked = {(name,) for name in root.classes} | {
+            (root.sample_salt, sample) for sample in root.samples
+        }
+        links = list(_links(db, present))
+        if not asked or not asked <= frozenset().union(*(some for _, some, _ in links)):
+            return ""
+        what = ", ".join(root.classes) or f"{len(root.samples)} samples"
+        by = sorted({how for _, some, how in links if asked & some})
+        said.append(f"{what} at {root.model_id} was forgotten by {' and '.join(by)}")
+    return "; ".join(said)
 
 
 def _heir(graph: InheritanceGraph, model: str) -> str:
@@ -98,8 +127,12 @@ def _heir(graph: InheritanceGraph, model: str) -> str:
     return next(active, "")
 
 
-def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:
-    """Yield each version that a version was unlearned from, with what was forgotten in it."""
+def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten, str]]:
+    """Yield each version that a version was unlearned from, with what was forgotten in it.
+
+    Yields:
+        The version, what was forgotten, and by which request and when, for people to read.
+    """
     while True:
         edges = find_edges(db, EDGES.c.child, [model])
         made = [edge.parent for edge in edges if edge.kind is InheritanceKind.UNLEARNED]
@@ -107,11 +140,14 @@ def _links(db: Connection, model: str) -> Iterator[tuple[str, _Forgotten]]:
             return
         (origin,) = made
         forgotten: _Forgotten = frozenset()
+        how = ""
         for row in db.execute(select(TASKS).where(TASKS.c.model_id == origin)):
             task = read_task(row)
             if task.state.done and task.successor is not None and task.successor.id == model:
                 forgotten = _forgotten(db, row.request_id, task)
-        yield origin, forgotten
+                when = datetime.fromtimestamp(row.updated_us / 1e6, UTC)
+                how = f"{row.request_id} on {when:%Y-%m-%d}"
+        yield origin, forgotten, how
         model = origin
 
 

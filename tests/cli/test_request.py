@@ -431,3 +431,60 @@ def test_failed_service_start_prints_the_reason(
     assert run(["serve", *arguments.replace("{}", str(tmp_path)).split()]) == 2
     assert named in error_line(capsys)
     assert [path.name for path in tmp_path.iterdir()] == ["tokens.toml"]
+
+
+def finished(running: Running, capsys: Capture, *arguments: str) -> str:
+    """Submit a request, have it approved, and return its id once it is complete."""
+    submit = (*SUBMIT, "--lambda", "0.5", "--gauge", "3", *arguments)
+    request: str = as_json(capsys, *submit)["id"]
+    as_json(capsys, "request", "approve", request, "--token", secret("approver"))
+    assert run(["request", "watch", request]) == 0
+    capsys.readouterr()
+    return request
+
+
+def test_an_erasure_that_was_done_is_said_and_done_again_on_demand(
+    running: Running, capsys: Capture
+) -> None:
+    first = finished(running, capsys)
+    # The same request is the same one, whatever its reason; nothing is submitted.
+    other = [*SUBMIT[:4], "--reason", "asked once more", *SUBMIT[6:], "--lambda", "0.5"]
+    assert run([*other, "--gauge", "3", "-q"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{first}\n"
+    assert f"cat at r1: this was asked before, and {first} is complete since" in printed.err
+    assert "--again" in printed.err
+    assert len(as_json(capsys, "request", "list")) == 1
+    # The same erasure in other words is refused, with what did it.
+    assert run([*SUBMIT, "--id", "other"]) == 2
+    line = error_line(capsys)
+    assert f"cat at r1 was forgotten by {first} on 20" in line
+    assert "--again" in line
+    # Once more, on demand: under an id of its own, and once only.
+    renewed = as_json(capsys, *other, "--gauge", "3", "--again")
+    assert renewed["id"] == f"{first}-2"
+    assert as_json(capsys, *other, "--gauge", "3", "--again")["id"] == f"{first}-2"
+    assert as_json(capsys, *SUBMIT, "--id", "other", "--again")["id"] == "other"
+
+
+def test_each_state_says_what_to_do_next(running: Running, capsys: Capture) -> None:
+    assert run([*SUBMIT, "--id", "q"]) == 0
+    said = capsys.readouterr().err
+    assert "Waiting for an approver: disinherit request approve q" in said
+    assert "disinherit request watch q" in said
+    assert run(["request", "abort", "q"]) == 0
+    assert "disinherit request rollback q" in capsys.readouterr().err
+
+
+def test_ids_alone_are_for_scripts(running: Running, capsys: Capture) -> None:
+    assert run(["request", "list"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "No requests yet. Submit one: disinherit request submit" in printed.err
+    assert run([*SUBMIT, "-q", "--id", "q"]) == 0
+    assert run(["request", "list", "-q"]) == 0
+    assert capsys.readouterr().out == "q\nq\n"
+    assert run(["model", "list", "-q", "--owner", "anna"]) == 0
+    assert "r1" in capsys.readouterr().out.splitlines()
+    assert run(["request", "list", "-o", "wide"]) == 0
+    assert "+00:00" in capsys.readouterr().out

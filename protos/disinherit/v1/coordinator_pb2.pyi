@@ -573,8 +573,13 @@ class SubmitRequestRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     deadline_seconds: _builtins.int
     """Seconds until owners that stay away are given up; 0 for never."""
+    again: _builtins.bool
+    """Whether to do it again if it was done before. If the id belongs to a campaign that has ended,
+    the new one gets this id with a number, which the answer has.
+    """
     @_builtins.property
     def request(self) -> _unlearning_pb2.UnlearningRequest: ...
     def __init__(
@@ -582,10 +587,11 @@ class SubmitRequestRequest(_message.Message):
         *,
         request: _unlearning_pb2.UnlearningRequest | None = ...,
         deadline_seconds: _builtins.int = ...,
+        again: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_seconds", b"deadline_seconds", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "deadline_seconds", b"deadline_seconds", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

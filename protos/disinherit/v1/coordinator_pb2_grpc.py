@@ -227,7 +227,8 @@ class CoordinatorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SubmitRequest(self, request, context):
-        """Repeating a submission with the same id and content changes nothing.
+        """Repeating a submission with the same id and content changes nothing; the reason is no part of
+        the content. FAILED_PRECONDITION for an erasure that was done before, unless it is asked again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

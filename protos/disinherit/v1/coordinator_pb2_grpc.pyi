@@ -42,7 +42,9 @@ class CoordinatorStub:
     come and go. It does not end by itself; UNAVAILABLE when the coordinator stops.
     """
     SubmitRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.SubmitRequestRequest, _coordinator_pb2.RequestStatus]
-    """Repeating a submission with the same id and content changes nothing."""
+    """Repeating a submission with the same id and content changes nothing; the reason is no part of
+    the content. FAILED_PRECONDITION for an erasure that was done before, unless it is asked again.
+    """
     PlanRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.PlanRequestRequest, _coordinator_pb2.PlanRequestResponse]
     """What submitting a request would do, or refuse; nothing is stored and nobody is asked."""
     ApproveRequest: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.ControlRequest, _coordinator_pb2.RequestStatus]
@@ -154,7 +156,9 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _coordinator_pb2.SubmitRequestRequest,
         context: _grpc.ServicerContext,
     ) -> _coordinator_pb2.RequestStatus:
-        """Repeating a submission with the same id and content changes nothing."""
+        """Repeating a submission with the same id and content changes nothing; the reason is no part of
+        the content. FAILED_PRECONDITION for an erasure that was done before, unless it is asked again.
+        """
 
     @_abc_1.abstractmethod
     def PlanRequest(

@@ -36,8 +36,8 @@ def refused(call: Any, code: grpc.StatusCode) -> str:
     return details
 
 
-def submit(running: Running, request_id: str = "q") -> pb.RequestStatus:
-    message = pb.SubmitRequestRequest(request=make_request(request_id))
+def submit(running: Running, request_id: str = "q", *, again: bool = False) -> pb.RequestStatus:
+    message = pb.SubmitRequestRequest(request=make_request(request_id), again=again)
     status = running.client("operator").SubmitRequest(message)
     assert isinstance(status, pb.RequestStatus)
     return status
@@ -339,7 +339,9 @@ def test_pause_resume_and_abort(running: Running) -> None:
     resumed = second.ResumeRequest(pb.ResumeRequestRequest(id="q", deadline_seconds=3600))
     assert resumed.deadline_us - time.time_ns() / 1000 == pytest.approx(3.6e9, rel=0.01)
     assert await_end(running)[-1].state == pb.CAMPAIGN_STATE_COMPLETE
-    submit(running, "r")
+    why = refused(lambda: submit(running, "r"), Code.FAILED_PRECONDITION)
+    assert "but cat at r1 was forgotten by q on 2" in why
+    submit(running, "r", again=True)
     assert operator.AbortRequest(pb.ControlRequest(id="r")).state == pb.CAMPAIGN_STATE_ABORTED
     refused(lambda: approve(running, "r"), Code.FAILED_PRECONDITION)
 
