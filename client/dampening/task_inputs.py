@@ -14,6 +14,7 @@ from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
+from disinherit.client.dampening.own_changes import own_change
 from disinherit.client.owner.owner import Owner, Retrains
 from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy, acceptance_of
 from disinherit.client.privacy.remaining import as_trained
@@ -93,7 +94,7 @@ class TaskInputs:
         self.acceptance = acceptance.stricter(acceptance_of(owner))
         self._fishers = _Cache[PackedFisher](lambda one: _size(one.values))
         self._changes: dict[tuple[int, str], PackedDelta] = {}
-        self._spilled: dict[int, Mapping[str, Tensor]] = {}
+        self._spilled: dict[tuple[int, str], Mapping[str, Tensor]] = {}
         self._updates: dict[str, RootUpdate | str] = {}
         self._files = ExitStack()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
@@ -149,15 +150,25 @@ class TaskInputs:
         packet = self._sent(model, index)
         key = index, architecture_fingerprint(weights)
         if key not in self._changes:
-            most = sum(value.numel() for value in weights.values()) + len(packet.tensors)
-            self._changes[key] = PackedDelta.from_packet(
-                packet,
-                most_values=most,
-                weights=weights,
-                names=weights.keys(),
-                unpack=partial(self._spill, index),
-            )
+            change = self._decoded(index, packet, weights)
+            withheld = not (change.values or change.left_out)
+            if withheld and packet.delta.before != packet.delta.after:
+                own = own_change(self.owner, self.task.request_id, packet)
+                change = self._decoded(index, own, weights) if own is not None else change
+            self._changes[key] = change
         return self._changes[key]
+
+    def _decoded(
+        self, index: int, packet: pb.FisherPacket, weights: Mapping[str, Tensor]
+    ) -> PackedDelta:
+        most = sum(value.numel() for value in weights.values()) + len(packet.tensors)
+        return PackedDelta.from_packet(
+            packet,
+            most_values=most,
+            weights=weights,
+            names=weights.keys(),
+            unpack=partial(self._spill, index, packet.digest),
+        )
 
     def update(self, root: str) -> RootUpdate | str:
         """Return what the training of a root changed, or why that is not known.
@@ -194,12 +205,12 @@ class TaskInputs:
         weights = self._files.enter_context(owner.store.opened(present.id))
         return RootUpdate(kept.opened(), weights)
 
-    def _spill(self, index: int, data: bytes, what: str) -> Mapping[str, Tensor]:
+    def _spill(self, index: int, digest: str, data: bytes, what: str) -> Mapping[str, Tensor]:
         """Return the tensors of a packet, which are read from a file without a name."""
-        if index not in self._spilled:
+        if (index, digest) not in self._spilled:
             kept = spilled(data, self.owner.store.root, what)
-            self._spilled[index] = self._files.enter_context(kept)
-        return self._spilled[index]
+            self._spilled[index, digest] = self._files.enter_context(kept)
+        return self._spilled[index, digest]
 
     @cached_property
     def held(self) -> frozenset[str]:

@@ -139,23 +139,19 @@ def address(one: DryPass) -> None:
 def _alone(one: DryPass, collected: Collected, group: Group) -> tuple[str, ...]:
     """Return the models of a group that forget without what is missing of their roots.
 
-    That is a root whose own change is withheld, and which has its new weights.
+    Those are the models of an owner that withholds the changes of its own roots from others: it has
+    their new weights, and so what descendants of its own need.
     """
     missing = [root for root in group.roots if root in collected.errors]
-    if len(missing) != 1 or missing[0] not in collected.alone:
+    if not missing or not collected.alone.keys() >= set(missing):
         return ()
-    before = collected.alone[missing[0]].delta.before
-    return tuple(
-        model
-        for model in group.models
-        if one.graph.model(model).digest == before
-        and standing_for(one.graph, model, missing) == missing[0]
-    )
+    owners = {one.graph.model(root).owner for root in missing}
+    return tuple(model for model in group.models if owners == {one.graph.model(model).owner})
 
 
 def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
     """Return how a version is computed again, as its owner gets it."""
-    needs = computed.needs
+    needs, known = computed.needs, collected.alone | collected.deltas
     return pb.Rebuilding(
         recipe=str(computed.recipe),
         parents=[
@@ -165,7 +161,7 @@ def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
             for part in computed.ingredients
         ],
         exact=needs is not None
-        and all(root in collected.deltas and collected.deltas[root].delta.exact for root in needs),
+        and all(root in known and known[root].delta.exact for root in needs),
         start=computed.start,
         kept=computed.kept,
     )

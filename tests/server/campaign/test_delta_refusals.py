@@ -19,7 +19,7 @@ from tests.server.campaign.test_delta_campaigns import (
     check_added,
     remedies,
 )
-from tests.support.campaign import AFFECTED, World, broken, lying
+from tests.support.campaign import AFFECTED, OWNERS, World, broken, lying
 from tests.support.delta_world import (
     C,
     copy_delta,
@@ -68,16 +68,20 @@ def test_a_root_forgets_though_its_change_is_withheld(
         lambda reply: sent.extend(packet for one in reply.roots for packet in one.packets)
     )
     assert world.coordinator.run("q").outcome == "partial"
-    assert world.states() == {**dict.fromkeys(BELOW, TaskState.FAILED), "r1": TaskState.VERIFIED}
+    others = [model for model in BELOW if OWNERS[model] != "anna"]
+    forgot = dict.fromkeys(("r1", "r4"), TaskState.VERIFIED)
+    assert world.states() == {**dict.fromkeys(others, TaskState.FAILED), **forgot}
     assert same(world.weights("r1~q"), retrained(world, "r1", ODD))
     assert remedies(world)["r1"] == "REPLAYED"
-    for model in BELOW:
+    change = retrained(world, "r1", ODD), world.weights("r1")
+    assert near(world.weights("r4~q"), plus(world.weights("r4"), [(C["r4"], *change)]))
+    for model in others:
         assert "no change from upstream root r1: withheld by owner anna" in world.reason(model)
     (packet,) = sent
     assert PackedDelta.from_packet(packet).values == {}
     attested(world)
     world.coordinator.run("q")  # asked again, and still withheld
-    assert world.states()["r4"] is TaskState.FAILED
+    assert world.states()["r2"] is TaskState.FAILED
     assert len(sent) == 1
     monkeypatch.undo()
     assert world.coordinator.run("q").outcome == "complete"
