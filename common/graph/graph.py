@@ -4,9 +4,7 @@ Children are strictly younger than their parents, so the graph is acyclic by con
 `(created_us, id)` is a topological order.  Every sequence returned here is in that order.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
-
-import networkx as nx
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, as_kind
@@ -97,9 +95,10 @@ class InheritanceGraph:
     def __init__(
         self, models: Iterable[ModelRecord] = (), edges: Iterable[Inheritance] = ()
     ) -> None:
-        self._graph = nx.DiGraph()  # of ids, for walks
         self._records: dict[str, ModelRecord] = {}
-        self._edges: dict[tuple[str, str], Inheritance] = {}
+        # Of every version: parent -> the edge from it, and child -> the edge to it.
+        self._parents: dict[str, dict[str, Inheritance]] = {}
+        self._children: dict[str, dict[str, Inheritance]] = {}
         self._by_age: tuple[str, ...] | None = None  # all ids, until a version is added
         for record in models:
             self._insert(record, ())
@@ -124,7 +123,8 @@ class InheritanceGraph:
     __hash__ = None  # type: ignore[assignment]  # the graph is mutable
 
     def __repr__(self) -> str:
-        return f"InheritanceGraph({len(self)} models, {len(self._edges)} edges)"
+        edges = sum(map(len, self._parents.values()))
+        return f"InheritanceGraph({len(self)} models, {edges} edges)"
 
     def add_model(self, record: ModelRecord) -> None:
         """Add a version without parents.
@@ -196,12 +196,13 @@ class InheritanceGraph:
         Raises:
             GraphError: if the id is unknown.
         """
-        if id not in self:
+        record = self._records.get(id) if isinstance(id, str) else None
+        if record is None:
             raise GraphError(
                 f"Expected the id of a model in the graph, but got {id!r}; add the model first or "
                 f"correct the id."
             )
-        return self._records[id]
+        return record
 
     def models(self) -> tuple[ModelRecord, ...]:
         """All versions in topological order."""
@@ -218,7 +219,7 @@ class InheritanceGraph:
             GraphError: if the id is unknown.
         """
         self.model(id)
-        return tuple(sorted(self._incoming(id), key=lambda edge: self._age(edge.parent)))
+        return self._in_order(self._parents[id])
 
     def children(self, id: str) -> tuple[Inheritance, ...]:
         """The edges that start at this version.
@@ -227,7 +228,7 @@ class InheritanceGraph:
             GraphError: if the id is unknown.
         """
         self.model(id)
-        return tuple(sorted(self._outgoing(id), key=lambda edge: self._age(edge.child)))
+        return self._in_order(self._children[id])
 
     def origins(self, id: str) -> tuple[str, ...]:
         """Return the versions that this one was unlearned from, the nearest first.
@@ -251,7 +252,14 @@ class InheritanceGraph:
 
     def generations(self) -> list[tuple[str, ...]]:
         """Return the versions by length of the longest path to them."""
-        return [self._ordered(set(ids)) for ids in nx.topological_generations(self._graph)]
+        found: list[list[str]] = []
+        depth: dict[str, int] = {}
+        for id in self._all():
+            depth[id] = max((depth[parent] + 1 for parent in self._parents[id]), default=0)
+            if depth[id] == len(found):
+                found.append([])
+            found[depth[id]].append(id)
+        return list(map(tuple, found))
 
     def validate(self) -> None:
         """Check that every merge is complete.
@@ -295,11 +303,14 @@ class InheritanceGraph:
         known = reach([self.model(model).id], self._donors(barriers))
         return frozenset(known.intersection(wanted))
 
-    def _outgoing(self, id: str) -> Iterator[Inheritance]:
-        return (self._edges[id, heir] for heir in self._graph.successors(id))
+    def _incoming(self, id: str) -> Collection[Inheritance]:
+        return self._parents[id].values()
 
-    def _incoming(self, id: str) -> Iterator[Inheritance]:
-        return (self._edges[donor, id] for donor in self._graph.predecessors(id))
+    def _in_order(self, edges: Mapping[str, Inheritance]) -> tuple[Inheritance, ...]:
+        """Return the edges of a version, ordered by the version at their other end."""
+        if len(edges) > 1:
+            return tuple(edges[id] for id in sorted(edges, key=self._age))
+        return tuple(edges.values())
 
     def _age(self, id: str) -> tuple[int, str]:
         return self._records[id].created_us, id
@@ -326,14 +337,14 @@ class InheritanceGraph:
                 f"needs a new id, and a new status is set with replace()."
             )
         self._records[record.id] = record
-        self._graph.add_node(record.id)
+        self._parents[record.id], self._children[record.id] = {}, {}
         self._by_age = None
         self._connect(edges)
 
     def _connect(self, edges: Iterable[Inheritance]) -> None:
         for edge in edges:
-            self._graph.add_edge(edge.parent, edge.child)
-            self._edges[edge.parent, edge.child] = edge
+            self._parents[edge.child][edge.parent] = edge
+            self._children[edge.parent][edge.child] = edge
 
     def _check_question(
         self, roots: Iterable[str], cleansed: Iterable[str]
@@ -354,13 +365,13 @@ class InheritanceGraph:
         return self._ordered(reach(roots, self._heirs(barriers)))
 
     def _heirs(self, barriers: Collection[_Barrier]) -> Step:
-        heirs: Step = self._graph.successors
+        heirs: Step = self._children.__getitem__
         if not barriers:
             return heirs
         return lambda id: (heir for heir in heirs(id) if (id, heir) not in barriers)
 
     def _donors(self, barriers: Collection[_Barrier]) -> Step:
-        donors: Step = self._graph.predecessors
+        donors: Step = self._parents.__getitem__
         if not barriers:
             return donors
         return lambda id: (donor for donor in donors(id) if (donor, id) not in barriers)
