@@ -9,7 +9,7 @@ import enum
 import functools
 import numbers
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from types import MappingProxyType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -69,6 +69,11 @@ def check_type(value: object, kind: type, what: str, error: type[InputError]) ->
         raise error(f"Expected {what}, but got {shown(value)}.")
 
 
+def is_iterable(value: object) -> bool:
+    """Whether a value has items; arrays and tensors without dimensions have the method only."""
+    return isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
+
+
 def _frozen(value: Any, place: str, error: type[InputError]) -> Any:
     if type(value) in _PLAIN or isinstance(value, (str, bytes, enum.Enum)):
         return value
@@ -94,7 +99,23 @@ def _listed(value: Any) -> Any:
     """Return a frozen value as TOML or JSON would give it."""
     if isinstance(value, MappingProxyType):
         return dict(zip(value, _all_listed(value.values()), strict=True))
-    return _all_listed(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return _all_listed(value)
+    return value if isinstance(value, (str, bytes)) or not _is_indexed(value) else _Other(value)
+
+
+def _is_indexed(value: Any) -> bool:
+    return hasattr(type(value), "__getitem__")
+
+
+class _Other:
+    """A value that msgspec would take for a mapping, since it can be indexed, as errors show it."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return repr(self._value)
 
 
 def _all_listed(values: Collection[Any]) -> list[Any]:

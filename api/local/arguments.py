@@ -1,7 +1,7 @@
 """Arguments of a network in one process, checked: each wrong one is refused in one line."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
 import torch
@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from disinherit.common.errors import GraphError, InputError, LabelError, RequestError
+from disinherit.common.fields import is_iterable
 from disinherit.common.graph.identifiers import check_id
 from disinherit.common.graph.records import Inheritance, InheritanceKind
 
@@ -75,7 +76,7 @@ def class_names(labels: Iterable[str]) -> tuple[str, ...]:
     Raises:
         LabelError: if they are not several texts, or one comes twice.
     """
-    if isinstance(labels, str) or not isinstance(labels, Iterable):
+    if isinstance(labels, str) or not is_iterable(labels):
         raise LabelError(f"Expected a list of class names as labels, but got {shown(labels)}.")
     names = tuple(labels)
     for name in names:
@@ -101,15 +102,15 @@ def listed(names: str | Sequence[str], what: str) -> list[str]:
     """
     if isinstance(names, str):
         return [names]
-    if not isinstance(names, Iterable):
+    if not is_iterable(names):
         raise RequestError(f"Expected names of {what}, but got {shown(names)}.")
-    found = list(dict.fromkeys(names))
+    found = list(names)
     for name in found:
         if not isinstance(name, str):
             raise RequestError(f"Expected names of {what}, but one is {shown(name)}.")
     if not found:
         raise RequestError(f"Expected names of {what}, but got none.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def renamed_classes(
@@ -122,10 +123,10 @@ def renamed_classes(
     """
     if isinstance(parents, str):
         return {parents: {}}
-    if not isinstance(parents, Iterable):
+    if not is_iterable(parents):
         raise GraphError(f"Expected names of models as parents, but got {shown(parents)}.")
     if not isinstance(parents, Mapping):
-        return {parent: {} for parent in parents}
+        parents = {parent: {} for parent in _models(parents)}
     for parent, names in parents.items():
         if not isinstance(names, Mapping):
             raise GraphError(
@@ -133,6 +134,13 @@ def renamed_classes(
                 f"got {shown(names)}."
             )
     return dict(parents)
+
+
+def _models(names: Iterable[object]) -> Iterator[str]:
+    for name in names:
+        if not isinstance(name, str):
+            raise GraphError(f"Expected names of models as parents, but one is {shown(name)}.")
+        yield name
 
 
 def edges_to(name: str, parents: Mapping[str, Mapping[str, str]]) -> list[Inheritance]:

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 from disinherit.client.owner.batches import iterates_once
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
+from disinherit.common.fields import is_iterable
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
 from disinherit.common.models.observation import PROBED
 from disinherit.local.arguments import shown
@@ -58,7 +59,7 @@ def count(loader: Iterable[object], what: str) -> LoaderCount:
             f"Expected {what} to yield batches, but got {shown(given)}. Give "
             "DataLoader(dataset, batch_size=64)."
         )
-    if not isinstance(given, Iterable):
+    if not is_iterable(given):
         raise DataError(
             f"Expected {what} to be a list of batches or a DataLoader, but got {shown(given)}."
         )
@@ -203,8 +204,8 @@ def _batches(samples: object, loader: Iterable[object], model: str) -> Iterable[
         return DataLoader(Subset(data, indices), _AT_ONCE, collate_fn=collate)
     if isinstance(samples, Dataset):
         return DataLoader(samples, _AT_ONCE, collate_fn=collate)
-    if isinstance(samples, Iterable) and not isinstance(samples, str | Tensor):
-        return samples
+    if is_iterable(samples) and not isinstance(samples, str | Tensor):
+        return cast("Iterable[object]", samples)
     raise DataError(
         f"Expected indices, a data set or batches as samples of model {model!r}, but got "
         f"{type(samples).__name__}."

@@ -275,6 +275,27 @@ def test_a_wave_that_is_neither_share_nor_number_is_refused(size: str) -> None:
         Wave.parse(size)
 
 
+class Indexed:
+    """An object that can be indexed, and so looks like a mapping to some."""
+
+    __iter__ = None
+
+    def __getitem__(self, _: object) -> None:
+        """Has nothing."""
+
+
+@pytest.mark.parametrize("value", [np.array(3), np.array(None), torch.tensor(3), Indexed()])
+@pytest.mark.parametrize("field", ["forget", "samples", "method", "roll_out", "id", "client"])
+def test_arrays_without_dimensions_are_refused_in_one_line(value: Any, field: str) -> None:
+    given: dict[str, Any] = {"forget": {"r": ["cat"]}, field: value}
+    with pytest.raises(RequestError, match=f"as {field} in a request, but got") as refused:
+        Request(**given)
+    assert "\n" not in str(refused.value)
+    for waves in ({"waves": value}, {"waves": [value]}, {"canaries": value}):
+        with pytest.raises(RequestError, match="but got"):
+            RollOut(**waves)
+
+
 @pytest.mark.parametrize("value", [None, 5, b"10%", ["10%"], object(), np.zeros((3, 3))])
 @pytest.mark.parametrize(
     "take",

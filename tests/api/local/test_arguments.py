@@ -3,13 +3,15 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from disinherit import InputError, LabelError, Network
+from disinherit import DataError, GraphError, InputError, LabelError, Network, RequestError
 from tests.support.blobs import blobs, trained
 
 LABELS = ["cat", "dog", "owl"]
@@ -31,6 +33,36 @@ def with_a_buffer_of_inference_mode() -> nn.Module:
     with torch.inference_mode():
         model.register_buffer("seen", torch.zeros(1))
     return model
+
+
+@pytest.mark.parametrize("value", [np.array(3), np.array("x"), torch.tensor(3)])
+def test_arrays_without_dimensions_are_refused_as_collections(value: Any) -> None:
+    with pytest.raises(LabelError, match="Expected a list of class names as labels, but got a"):
+        Network(labels=value)
+    network, data = Network(labels=LABELS), DataLoader(blobs([0, 1, 2], 1), 32)
+    network.add("m", classifier(), data)
+    with pytest.raises(GraphError, match="Expected names of models as parents, but got a"):
+        network.add("n", classifier(), data, parents=value)
+    for name in ("loader", "evaluate", "tune"):
+        given = {"loader": data, name: value}
+        with pytest.raises(DataError, match="to be a list of batches or a DataLoader, but got a"):
+            network.add("n", classifier(), **given)
+    with pytest.raises(RequestError, match="Expected names of classes to forget, but got a"):
+        network.forget(value)
+    with pytest.raises(RequestError, match="Expected names of roots, but got a"):
+        network.forget("cat", root=value)
+    with pytest.raises(DataError, match="Expected indices, a data set or batches as samples"):
+        network.forget(samples=value, root="m")
+
+
+@pytest.mark.parametrize("value", [["a"], {}, None])
+def test_names_that_are_no_text_are_refused_in_one_line(value: Any) -> None:
+    network, data = Network(labels=LABELS), DataLoader(blobs([0, 1, 2], 1), 32)
+    with pytest.raises(GraphError, match="Expected names of models as parents, but one is"):
+        network.add("n", classifier(), data, parents=[value])
+    network.add("m", classifier(), data)
+    with pytest.raises(RequestError, match="Expected names of classes to forget, but one is"):
+        network.forget([value])
 
 
 @pytest.mark.parametrize(
