@@ -51,16 +51,18 @@ def names_digest(names: Sequence[str]) -> str | None:
 def _plain(value: Any, depth: int) -> Any:
     """Return a value with the types of `json` only, and not those derived from them."""
     kind = type(value)
-    if kind in _LEAVES or (kind is int and abs(value) < _LARGEST):
+    if kind in _LEAVES or (kind is int and -_LARGEST < value < _LARGEST):
         return value
     if kind not in _NESTING or (kind is dict and not _TEXT.issuperset(map(type, value))):
         return _plain(_exact(value), depth)
     if depth <= bool(value):
         raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
-    # Most values are text: that saves a call for each.
+    # Most values are text or small numbers: that saves a call for each.
     if kind is dict:
         return {
-            name: one if type(one) in _LEAVES else _plain(one, depth - 1)
+            name: one
+            if type(one) in _LEAVES or (type(one) is int and -_LARGEST < one < _LARGEST)
+            else _plain(one, depth - 1)
             for name, one in value.items()
         }
     return [one if type(one) in _LEAVES else _plain(one, depth - 1) for one in value]

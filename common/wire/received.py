@@ -5,6 +5,7 @@ from an owner, an agent or a caller are converted here.
 """
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 
 from google.protobuf.message import Message
@@ -32,6 +33,7 @@ _FINITE = (
     "tune_seconds",
     "apply_seconds",
 )
+_figures = operator.attrgetter(*_FINITE)
 
 
 def received_record(message: RecordProto) -> ModelRecord:
@@ -71,23 +73,23 @@ def check_result(result: ModelResult) -> None:
     what = f"the result of model {limits.shown(result.model_id)}"
     limits.RESULT.check(result.ByteSize(), what)
     limits.PARAMETERS.check_items(result.selections, f"the selections in {what}")
-    limits.PARAMETERS.check_items(result.out_of_scope, f"the parameters out of scope in {what}")
-    limits.check_names(result.out_of_scope, f"{what}: the parameter")
-    limits.PARAMETERS.check_items(result.not_covered, f"the parameters not covered in {what}")
-    limits.check_names(result.not_covered, f"{what}: the parameter")
-    limits.PARAMETERS.check_items(result.tied, f"the tied parameters in {what}")
-    limits.check_names(result.tied, f"{what}: the parameter")
+    for parameters, which in (
+        (result.out_of_scope, "parameters out of scope"),
+        (result.not_covered, "parameters not covered"),
+        (result.tied, "tied parameters"),
+    ):
+        if parameters:
+            limits.PARAMETERS.check_items(parameters, f"the {which} in {what}")
+            limits.check_names(parameters, f"{what}: the parameter")
     for selection in result.selections:
         _check_selection(selection, what)
-    for counted in (
-        sum(sum(selection.rows) for selection in result.selections),
-        sum(selection.total for selection in result.selections),
-    ):
-        _check_count(counted, what)
-    for count in (result.retain_samples, result.forget.samples):
+    counted = sum(sum(selection.rows) for selection in result.selections)
+    of = sum(selection.total for selection in result.selections)
+    forget = result.forget
+    for count in (counted, of, result.retain_samples, forget.samples):
         _check_count(count, what)
     limits.check_digest(result.request_digest, f"the request's digest in {what}")
-    limits.check_names([result.forget.measure, result.forget.source], f"{what}: the measure")
+    limits.check_names([forget.measure, forget.source], f"{what}: the measure")
     limits.PARENTS.check_items(result.deltas, f"the changes of roots in {what}")
     for delta in result.deltas:
         limits.check_names([delta.root, delta.root_method], f"{what}: the root and its method")
@@ -98,8 +100,7 @@ def check_result(result: ModelResult) -> None:
         for value in (delta.coefficient, delta.applied, delta.measured):
             if not math.isfinite(value):
                 raise InputError(f"Expected finite shares of changes in {what}, but got {value}.")
-    for name in _FINITE:
-        value = getattr(result, name)
+    for name, value in zip(_FINITE, _figures(result), strict=True):
         if not math.isfinite(value):
             raise InputError(f"Expected a finite {name} in {what}, but got {value}.")
 
