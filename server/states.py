@@ -12,7 +12,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from disinherit.common.errors import RequestError
@@ -90,6 +90,8 @@ class Task:
             0 for never.
         destroyed_us: when its owner destroyed it; 0 if it did not.
         late: whether it joined after the submission.
+        given_us: the latest time, by the coordinator's clock, at which its owner was asked, in
+            microseconds since the epoch; 0 for never.
     """
 
     model_id: str
@@ -101,6 +103,7 @@ class Task:
     destroy_us: int = 0
     destroyed_us: int = 0
     late: bool = False
+    given_us: int = field(default=0, compare=False)
 
     @property
     def successor(self) -> RecordProto | None:

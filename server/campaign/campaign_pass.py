@@ -15,7 +15,7 @@ from disinherit.server.campaign.dry_pass import DryPass, Say
 from disinherit.server.campaign.result import CampaignResult, Timing
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import CampaignState, Task
-from disinherit.server.store.campaigns import Driven, find_driven, find_older
+from disinherit.server.store.campaigns import Driven, Known, find_driven, find_older
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.leases import Lease, release
 from disinherit.server.store.model_rows import find_planned_roots
@@ -82,6 +82,7 @@ class Pass(DryPass):
         self.campaign, self._lost = driven.campaign, driven.lost
         self.tasks = dict(driven.tasks)
         self._before = driven.tasks
+        self._changes = driven.changes
         self._fresh = True
         self.plan = Plan((), (), {}, {}, ())
         self.late: Sequence[str] = ()
@@ -110,7 +111,8 @@ class Pass(DryPass):
             models: models whose tasks are read, too; `None` for all.
         """
         with self.store.reading() as db:
-            driven = find_driven(db, self.request.id, models)
+            known = Known(self.tasks, self._changes)
+            driven = find_driven(db, self.request.id, models, known)
         self._saw(driven, models is None)
 
     def ask(self, asks: Sequence[Ask]) -> Iterator[Answer]:
@@ -130,11 +132,13 @@ class Pass(DryPass):
         Raises:
             StoreError: if the lease was lost; nothing is stored then.
         """
-        changes = changing(self.store, self.request.id, models, self.lease, self.graph)
-        with changes as change:
+        known = Known(self.tasks, self._changes)
+        with changing(self.store, self.request.id, models, self.lease, self.graph, known) as change:
             self._saw(change.driven, models is None)
             yield change
         self.tasks.update(change.tasks)
+        if change.driven.changes == self._changes:
+            self._changes = change.changes
 
     def put(self, tasks: Iterable[Task]) -> None:
         """Store the tasks that changed, if any."""
@@ -217,7 +221,9 @@ class Pass(DryPass):
 
     def _saw(self, driven: Driven, everything: bool) -> None:
         self.campaign, self._lost, self._fresh = driven.campaign, driven.lost, True
+        if driven.changes == self._changes:
+            return
         if everything:
-            self.tasks = dict(driven.tasks)
-        else:
+            self.tasks, self._changes = dict(driven.tasks), driven.changes
+        else:  # the others may have changed, too
             self.tasks.update(driven.tasks)

@@ -12,7 +12,7 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.server.states import Answered, Task
 from disinherit.server.store.audit import append_news, make_event
 from disinherit.server.store.audit_events import COORDINATOR, AuditKind, owner_actor
-from disinherit.server.store.campaigns import Driven, find_driven
+from disinherit.server.store.campaigns import Driven, Known, find_driven
 from disinherit.server.store.cleared import check_claim
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.leases import Lease
@@ -20,7 +20,7 @@ from disinherit.server.store.notifications import notified_events, put_told
 from disinherit.server.store.packets import put_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.successors import put_successors
-from disinherit.server.store.tasks import kept_task, put_found_tasks
+from disinherit.server.store.tasks import put_found_tasks
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -33,6 +33,7 @@ def changing(
     models: Collection[str] | None = (),
     lease: Lease | None = None,
     graph: InheritanceGraph | None = None,
+    known: Known | None = None,
 ) -> Iterator["Change"]:
     """Begin a transaction about a campaign, whose changes are logged at its end.
 
@@ -42,6 +43,7 @@ def changing(
         models: models whose tasks it changes; `None` for all.
         lease: the lease of the pass that writes.
         graph: has the versions concerned, if it was read already.
+        known: the tasks as the pass knows them.
 
     Yields:
         The change to fill.
@@ -51,7 +53,7 @@ def changing(
         StoreError: if the lease was lost; nothing is stored then.
     """
     with store.writing() as db:
-        driven = find_driven(db, request_id, models)
+        driven = find_driven(db, request_id, models, known)
         if lease is not None:
             driven.holding.check(lease)
         change = Change(db, driven, InheritanceGraph() if graph is None else graph)
@@ -69,12 +71,14 @@ class Change:
 
     Attributes:
         tasks: model -> its new task, of the changed tasks.
+        changes: how often the campaign's tasks were changed, with the changes made by this.
     """
 
     def __init__(self, db: Connection, driven: Driven, graph: InheritanceGraph) -> None:
         self.db = db
         self.driven = driven
         self.tasks: dict[str, Task] = {}
+        self.changes = driven.changes
         self._id = driven.campaign.request_id
         self._graph = graph
         self._events: list[tuple[AuditEvent, bool]] = []
@@ -86,9 +90,17 @@ class Change:
             tasks: the new tasks.
             fishers: model -> SHA-256 of the Fisher packets it is dampened with.
         """
-        before = {**self.driven.tasks, **self.tasks}
-        self._events += put_found_tasks(self.db, self._id, tasks, before, self._digests, fishers)
-        self.tasks |= {task.model_id: kept_task(task, before) for task in tasks}
+        if not tasks:
+            return
+        before = {}
+        for model in (task.model_id for task in tasks):
+            known = self.tasks.get(model) or self.driven.tasks.get(model)
+            if known is not None:
+                before[model] = known
+        stored, events = put_found_tasks(self.db, self._id, tasks, before, self._digests, fishers)
+        self.changes += 1
+        self._events += events
+        self.tasks |= {task.model_id: task for task in stored}
 
     def put_answered(self, answered: Sequence[Answered]) -> dict[str, str]:
         """Store successors with their tasks.
@@ -98,7 +110,9 @@ class Change:
         """
         answered = [check_claim(self.db, self._id, one) for one in answered]
         made = {one.task.model_id: one.successor for one in answered}
-        refused = put_successors(self.db, self._id, made, self.driven.given)
+        tasks = self.driven.tasks
+        given = {model: tasks[model].given_us for model in made if model in tasks}
+        refused = put_successors(self.db, self._id, made, given)
         accepted = [one for one in answered if one.task.model_id not in refused]
         fishers = {one.task.model_id: one.packets for one in accepted}
         self.put([one.task for one in accepted], fishers)

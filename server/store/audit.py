@@ -154,7 +154,7 @@ def _latest(
     if models:
         values |= {"models": sorted({*models}), "kinds": sorted({*kinds})}
         query = _LATEST
-    return [_read(line) for line in db.scalars(query, values)]
+    return [_read(line) for line in db.scalars(query, values).all()]
 
 
 def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[AuditEntry]) -> None:

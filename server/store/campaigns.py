@@ -1,6 +1,6 @@
 """Campaigns in the database: their rows, states and deadlines, and the look-ups of them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +8,11 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
-    and_,
     bindparam,
     insert,
     literal,
     or_,
     select,
-    true,
     tuple_,
 )
 
@@ -24,12 +22,11 @@ from disinherit.server.states import CampaignState, Task
 from disinherit.server.store.audit_events import GROWTH
 from disinherit.server.store.graph import find_line
 from disinherit.server.store.leases import Holding, read_holding
-from disinherit.server.store.request_rows import read_task, some_task_rows
-from disinherit.server.store.tables import AUDIT, CAMPAIGNS, HISTORY, MODELS, REQUESTS, TASKS
+from disinherit.server.store.request_rows import find_tasks, read_task, task_rows
+from disinherit.server.store.tables import AUDIT, CAMPAIGNS, HISTORY, REQUESTS, TASKS
 
-_MINE = "campaign_"
 _AT_ONCE = 500
-"""Tasks that are looked up by one statement."""
+"""Campaigns that are looked up by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,37 +67,40 @@ class Driven:
         campaign: its state.
         lost: what history is missing; `""` if none.
         holding: its lease.
-        tasks: model -> its task, of the models asked for; ancestors first if all were.
-        given: model -> the latest time at which its owner was asked, in microseconds since the
-            epoch; 0 for never.
+        tasks: model -> its task, of the models asked for at least; ancestors first if all were.
+        changes: how often its tasks were changed.
     """
 
     campaign: Campaign
     lost: str
     holding: Holding
-    tasks: dict[str, Task]
-    given: dict[str, int]
+    tasks: Mapping[str, Task]
+    changes: int
 
 
-def _driven(*tasks: Any, in_order: bool = False) -> Select[Any]:
-    """Return a query for a campaign, whether history was lost, and its tasks with a condition."""
-    lost = select(HISTORY.c.lost).limit(1).scalar_subquery().label("lost")
-    mine = [column.label(f"{_MINE}{column.name}") for column in CAMPAIGNS.c]
-    mine += [REQUESTS.c.created_us.label(f"{_MINE}created_us"), lost]
-    query = select(*(TASKS.c if tasks else ()), *mine)
-    start = CAMPAIGNS.join(REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id)
-    if tasks:
-        start = start.outerjoin(TASKS, and_(TASKS.c.request_id == CAMPAIGNS.c.request_id, *tasks))
-    if in_order:
-        start = start.outerjoin(MODELS, MODELS.c.id == TASKS.c.model_id)
-        query = query.order_by(MODELS.c.created_us, MODELS.c.id)
-    return query.select_from(start).where(CAMPAIGNS.c.request_id == bindparam("request"))
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All tasks of a campaign, as somebody knows them.
+
+    Attributes:
+        tasks: model -> its task, ancestors first.
+        changes: how often the campaign's tasks had been changed then.
+    """
+
+    tasks: Mapping[str, Task]
+    changes: int
 
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_DRIVEN = _driven()
-_DRIVEN_ALL = _driven(true(), in_order=True)
-_DRIVEN_SOME = _driven(TASKS.c.model_id.in_(bindparam("models", expanding=True)))
+_DRIVEN = (
+    select(
+        CAMPAIGNS,
+        REQUESTS.c.created_us,
+        select(HISTORY.c.lost).limit(1).scalar_subquery().label("lost"),
+    )
+    .join(REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id)
+    .where(CAMPAIGNS.c.request_id == bindparam("request"))
+)
 
 
 def insert_campaign(
@@ -142,36 +142,35 @@ def find_some_campaigns(db: Connection, requests: Collection[str]) -> dict[str, 
     return found
 
 
-def find_driven(db: Connection, request_id: str, models: Collection[str] | None = ()) -> Driven:
-    """Return a campaign with its lease and some of its tasks, by one statement if they are few.
+def find_driven(
+    db: Connection,
+    request_id: str,
+    models: Collection[str] | None = (),
+    known: Known | None = None,
+) -> Driven:
+    """Return a campaign with its lease and some of its tasks.
 
     Args:
         db: a transaction.
         request_id: the request.
-        models: models whose tasks are read; `None` for all.
+        models: models whose tasks are wanted; `None` for all.
+        known: the tasks as the caller knows them; they are read only if some changed since.
 
     Raises:
         RequestError: if there is no such request.
         StoreError: if this version does not know its state or the state of a task.
     """
-    named = None if models is None else list(models)
-    query = _DRIVEN_ALL if named is None else _DRIVEN_SOME if named else _DRIVEN
-    values = {"request": request_id, "models": (named or [])[:_AT_ONCE]}
-    found: list[Row[Any]] = list(db.execute(query, values))
-    if not found:
+    row = db.execute(_DRIVEN, {"request": request_id}).one_or_none()
+    if row is None:
         raise _unknown(request_id)
-    rows = found if hasattr(found[0], "model_id") else []
-    for begin in range(_AT_ONCE, len(named or ()), _AT_ONCE):
-        rows += some_task_rows(db, request_id, (named or [])[begin : begin + _AT_ONCE])
-    rows = [row for row in rows if row.model_id is not None]
-    first = found[0]
-    return Driven(
-        _read(first, _MINE),
-        first.lost or "",
-        read_holding(first, _MINE),
-        {task.model_id: task for task in map(read_task, rows)},
-        {row.model_id: row.given_us for row in rows},
-    )
+    tasks: Mapping[str, Task] = {}
+    if known is not None and known.changes == row.task_changes:
+        tasks = known.tasks
+    elif models is None:
+        tasks = {task.model_id: task for task in map(read_task, task_rows(db, request_id))}
+    elif models:
+        tasks = find_tasks(db, request_id, models)
+    return Driven(_read(row), row.lost or "", read_holding(row), tasks, row.task_changes)
 
 
 def find_campaigns(
@@ -256,27 +255,24 @@ def _query() -> Select[Any]:
     )
 
 
-def _read(row: Row[Any], prefix: str = "") -> Campaign:
-    def value(name: str) -> Any:
-        return getattr(row, f"{prefix}{name}")
-
+def _read(row: Row[Any]) -> Campaign:
     try:
-        state = CampaignState(value("state"))
+        state = CampaignState(row.state)
     except ValueError as error:
         raise StoreError(
             f"Expected a known campaign state in the database, but: {error}."
         ) from None
     return Campaign(
-        value("request_id"),
+        row.request_id,
         state,
-        value("deadline_us"),
-        value("created_us"),
-        value("updated_us"),
-        value("open_waves"),
-        value("accepted_waves"),
-        value("halt_reason"),
-        value("submitted_plan"),
-        value("approved_plan"),
+        row.deadline_us,
+        row.created_us,
+        row.updated_us,
+        row.open_waves,
+        row.accepted_waves,
+        row.halt_reason,
+        row.submitted_plan,
+        row.approved_plan,
     )
 
 

@@ -22,7 +22,7 @@ from disinherit.common.graph.proto import SCHEMA_VERSION
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.model_rows import class_digest, read_edge, read_record
-from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, parse
+from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS, parse
 from disinherit.v1.graph_pb2 import Graph as GraphProto
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -45,6 +45,12 @@ _EDGES = {
     end.name: select(EDGES.c.edge).where(end.in_(_IDS)).order_by(EDGES.c.parent, EDGES.c.child)
     for end in (EDGES.c.parent, EDGES.c.child)
 }
+
+_TASKED = select(TASKS.c.model_id).where(TASKS.c.request_id == bindparam("request"))
+_LINEAGE_EDGES = select(EDGES.c.edge).where(EDGES.c.child.in_(_TASKED))
+_LINEAGE_RECORDS = select(MODELS.c.record).where(
+    MODELS.c.id.in_(union_all(_TASKED, select(EDGES.c.parent).where(EDGES.c.child.in_(_TASKED))))
+)
 
 
 def find_graph(db: Connection) -> InheritanceGraph:
@@ -103,25 +109,24 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
         ids = select(reached.union(derived).c.id)
         to_these = EDGES.c.child.in_(ids)
         query = select(EDGES.c.edge).where(to_these).order_by(EDGES.c.parent, EDGES.c.child)
-        for edge in map(read_edge, db.scalars(query)):
+        for edge in map(read_edge, db.scalars(query).all()):
             edges[edge.parent, edge.child] = edge
         both = union_all(ids, select(EDGES.c.parent).where(to_these))
-        for data in db.scalars(select(MODELS.c.record).where(MODELS.c.id.in_(both))):
-            record = read_record(data)
-            known[record.id] = record
+        records = db.scalars(select(MODELS.c.record).where(MODELS.c.id.in_(both))).all()
+        known |= {record.id: record for record in map(read_record, records)}
     return _graph(known.values(), edges.values())
 
 
-def find_lineage(db: Connection, models: Iterable[str]) -> InheritanceGraph:
-    """Return versions and their parents, with the edges that lead to the versions.
+def find_lineage(db: Connection, request_id: str) -> InheritanceGraph:
+    """Return the versions that a request affects and their parents, with the edges to the former.
 
     Raises:
         StoreError: if the graph is damaged.
     """
-    seen = set(models)
-    edges = find_edges(db, EDGES.c.child, seen)
-    known = find_records(db, seen.union(edge.parent for edge in edges))
-    return _graph(known.values(), edges)
+    named = {"request": request_id}
+    edges = db.scalars(_LINEAGE_EDGES, named).all()
+    records = db.scalars(_LINEAGE_RECORDS, named).all()
+    return _graph(map(read_record, records), map(read_edge, edges))
 
 
 def find_line(versions: Select[Any]) -> Select[Any]:
@@ -170,7 +175,9 @@ def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inh
         StoreError: if one is damaged.
     """
     query = _EDGES[end.name]
-    return [read_edge(data) for some in _batches(ids) for data in db.scalars(query, {"ids": some})]
+    return [
+        read_edge(data) for some in _batches(ids) for data in db.scalars(query, {"ids": some}).all()
+    ]
 
 
 def find_recorders(db: Connection, parent: str) -> dict[str, str]:
@@ -196,7 +203,7 @@ def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
     found = (
         read_record(data)
         for some in _batches(set(ids))
-        for data in db.scalars(_RECORDS, {"ids": some})
+        for data in db.scalars(_RECORDS, {"ids": some}).all()
     )
     return {record.id: record for record in found}
 
@@ -206,7 +213,7 @@ def find_digests(db: Connection, ids: Iterable[str]) -> dict[str, str]:
     return {
         row.id: row.digest
         for some in _batches(set(ids))
-        for row in db.execute(_DIGESTS, {"ids": some})
+        for row in db.execute(_DIGESTS, {"ids": some}).all()
     }
 
 

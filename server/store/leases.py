@@ -68,10 +68,9 @@ class Holding:
             )
 
 
-def read_holding(row: Row[Any], prefix: str = "") -> Holding:
-    """Return the lease in a campaign's row; `prefix` begins the names of the columns."""
-    names = ("token", "holder", "until_us", "length_us")
-    return Holding(*(getattr(row, f"{prefix}lease_{name}") for name in names))
+def read_holding(row: Row[Any]) -> Holding:
+    """Return the lease in a campaign's row."""
+    return Holding(row.lease_token, row.lease_holder, row.lease_until_us, row.lease_length_us)
 
 
 class Leases(Protocol):

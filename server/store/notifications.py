@@ -8,7 +8,7 @@ for Fisher information, or a notice if it has nothing to do.
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, case, select, update
+from sqlalchemy import Connection, bindparam, case, select, update
 
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.server.now import now_us
@@ -18,6 +18,17 @@ from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.tables import AUDIT, TASKS
 
 _AT_ONCE = 500
+
+# Made once: to make such a statement anew takes longer than to execute it.
+_UNTOLD = update(TASKS).where(
+    TASKS.c.request_id == bindparam("of_request"),
+    TASKS.c.model_id.in_(bindparam("of_models", expanding=True)),
+    TASKS.c.told_us == 0,
+)
+_TOLD = _UNTOLD.values(told_us=bindparam("now"))
+_TOLD_BY_TASK = _UNTOLD.values(
+    told_us=case((TASKS.c.given_us > 0, TASKS.c.given_us), else_=bindparam("now"))
+)
 
 
 def find_notified(db: Connection, request_id: str) -> set[str]:
@@ -55,12 +66,11 @@ def put_told(
         tasked: whether it was their task, whose time is known; that of other messages is now, by
             which they were answered.
     """
-    sent = case((TASKS.c.given_us > 0, TASKS.c.given_us), else_=now_us())
     listed = sorted(models)
     for start in range(0, len(listed), _AT_ONCE):
-        some = TASKS.c.model_id.in_(listed[start : start + _AT_ONCE])
-        row = update(TASKS).where(TASKS.c.request_id == request_id, some, TASKS.c.told_us == 0)
-        db.execute(row.values(told_us=sent if tasked else now_us()))
+        some = listed[start : start + _AT_ONCE]
+        values = {"of_request": request_id, "of_models": some, "now": now_us()}
+        db.execute(_TOLD_BY_TASK if tasked else _TOLD, values)
 
 
 def record_not_notified(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.errors import RequestError
@@ -11,7 +11,13 @@ from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store.audit import append_all, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.campaigns import Campaign, find_campaign
-from disinherit.server.store.request_rows import find_tasks, put_tasks, read_task, task_rows
+from disinherit.server.store.request_rows import (
+    find_tasks,
+    put_destruction,
+    put_tasks,
+    read_task,
+    task_rows,
+)
 from disinherit.server.store.tables import TASKS
 from disinherit.server.store.transitions import reopen
 
@@ -96,6 +102,4 @@ def _open(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
     """Put tasks back to pending; destroyed weights may exist again."""
     before = {task.model_id: task for task in tasks}
     put_tasks(db, request_id, [replace(task, state=TaskState.PENDING) for task in tasks], before)
-    for model in before:
-        row = update(TASKS).where(TASKS.c.request_id == request_id, TASKS.c.model_id == model)
-        db.execute(row.values(destroy_us=0, destroyed_us=0))
+    put_destruction(db, request_id, before, destroy_us=0, destroyed_us=0)

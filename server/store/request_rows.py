@@ -1,4 +1,8 @@
-"""Rows of requests, and of their tasks."""
+"""Rows of requests, and of their tasks.
+
+Whatever changes a task's row is here, and counts that in the row of its campaign.  So a pass knows
+whether its tasks are as it left them.
+"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -9,7 +13,7 @@ from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.text import one_line
 from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.tables import MODELS, REQUESTS, TASKS, parse
+from disinherit.server.store.tables import CAMPAIGNS, MODELS, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 # Made once: to make such a statement anew takes longer than to execute it.
@@ -29,27 +33,33 @@ _CHANGE_TASKS = (
 )
 _UPDATE_TASKS = _CHANGE_TASKS.where(TASKS.c.model_id == bindparam("of_model"))
 _UPDATE_ALIKE = _CHANGE_TASKS.where(TASKS.c.model_id.in_(bindparam("of_models", expanding=True)))
+_COUNT_CHANGE = (
+    update(CAMPAIGNS)
+    .where(CAMPAIGNS.c.request_id == bindparam("of_request"))
+    .values(task_changes=CAMPAIGNS.c.task_changes + 1)
+)
 _AT_ONCE = 500
 """Rows that one statement names."""
 
-_TASK_COLUMNS = len(TASKS.c)
+
+_COLUMNS = len(TASKS.c)
 
 
 def read_task(row: Row[Any]) -> Task:
-    """Return the task in a row that begins with the columns of the tasks.
+    """Return the task in a row of the columns of the tasks.
 
     Raises:
         StoreError: if it is damaged, or this version does not know its state.
     """
-    _, model, owner, known, reason, data, _, wave, destroy, destroyed, late, *_ = row[
-        :_TASK_COLUMNS
+    _, model, owner, known, reason, data, _, wave, destroy, destroyed, late, given, *_ = row[
+        :_COLUMNS
     ]
     try:
         state = TaskState(known)
     except ValueError as error:
         raise StoreError(f"Expected a known task state in the database, but: {error}.") from None
     result = parse(ModelResult, data) if data else None
-    return Task(model, owner, state, reason, result, wave, destroy, destroyed, bool(late))
+    return Task(model, owner, state, reason, result, wave, destroy, destroyed, bool(late), given)
 
 
 def find_submitted(db: Connection, request_id: str) -> UnlearningRequest | None:
@@ -98,18 +108,18 @@ def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict
     Raises:
         StoreError: if one is damaged.
     """
-    return {row.model_id: read_task(row) for row in some_task_rows(db, request_id, models)}
-
-
-def some_task_rows(db: Connection, request_id: str, models: Collection[str]) -> Sequence[Row[Any]]:
-    """Return the rows of a request's tasks for some models, in any order."""
-    return db.execute(_SOME_TASKS, {"request": request_id, "models": list(models)}).all()
+    named = list(models)
+    found: dict[str, Task] = {}
+    for begin in range(0, len(named), _AT_ONCE):
+        some = {"request": request_id, "models": named[begin : begin + _AT_ONCE]}
+        found |= {task.model_id: task for task in map(read_task, db.execute(_SOME_TASKS, some))}
+    return found
 
 
 def put_tasks(
     db: Connection, request_id: str, tasks: Iterable[Task], before: Mapping[str, Task]
 ) -> None:
-    """Add or change the rows of tasks, those that change alike by one statement.
+    """Add or change the rows of tasks, those that change alike by one statement, as one change.
 
     Times of destruction are kept, since a pass may hold an outdated task; owners do not change.
 
@@ -119,12 +129,15 @@ def put_tasks(
         tasks: the tasks, at most one for a model.
         before: model -> its task with the result in its row, of those that have one.
     """
+    tasks = list(tasks)
+    if not tasks:
+        return
     new, answered = [], []
-    alike: dict[tuple[str, str, int], list[str]] = {}
+    alike: dict[tuple[str, str, int, int], list[str]] = {}
     now = now_us()
     for task in tasks:
         known = before.get(task.model_id)
-        changed = (task.state.value, one_line(task.reason), task.wave)
+        changed = (task.state.value, one_line(task.reason), task.wave, task.given_us)
         if known is not None and task.result == known.result:
             alike.setdefault(changed, []).append(task.model_id)
             continue
@@ -144,8 +157,47 @@ def put_tasks(
         row = {"of_request": request_id, **_changed(*changed, now)}
         for begin in range(0, len(models), _AT_ONCE):
             db.execute(_UPDATE_ALIKE, row | {"of_models": models[begin : begin + _AT_ONCE]})
+    _count_change(db, request_id)
 
 
-def _changed(state: str, reason: str, wave: int, now: int) -> dict[str, Any]:
-    given = now if state == TaskState.SENT.value else 0
+def put_destruction(
+    db: Connection, request_id: str, models: Collection[str], **values: str | int
+) -> None:
+    """Change what the rows of tasks have about the destruction of superseded versions.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        models: the models of the tasks.
+        **values: the changed columns.
+    """
+    change = update(TASKS).where(TASKS.c.request_id == request_id)
+    for model in models:
+        db.execute(change.where(TASKS.c.model_id == model).values(**values))
+    _count_change(db, request_id)
+
+
+def schedule_destruction(db: Connection, request_id: str, due_us: int) -> None:
+    """Set when the versions that verified tasks superseded are destroyed, where it is not set.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        due_us: microseconds since the epoch.
+    """
+    done = update(TASKS).where(
+        TASKS.c.request_id == request_id,
+        TASKS.c.state == TaskState.VERIFIED,
+        TASKS.c.destroy_us == 0,
+        TASKS.c.destroyed_us == 0,
+    )
+    db.execute(done.values(destroy_us=due_us))
+    _count_change(db, request_id)
+
+
+def _count_change(db: Connection, request_id: str) -> None:
+    db.execute(_COUNT_CHANGE, {"of_request": request_id})
+
+
+def _changed(state: str, reason: str, wave: int, given: int, now: int) -> dict[str, Any]:
     return {"state": state, "reason": reason, "wave": wave, "updated_us": now, "given": given}

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from disinherit.common.errors import RequestError
 from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_all, append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
-from disinherit.server.store.request_rows import find_tasks
+from disinherit.server.store.request_rows import find_tasks, put_destruction, schedule_destruction
 from disinherit.server.store.tables import TASKS
 
 _REFUSED = "the old weights are not destroyed: "
@@ -47,13 +47,7 @@ def schedule(db: Connection, request_id: str, seconds: int) -> None:
         seconds: its retention window; 0 to destroy nothing.
     """
     if seconds:
-        done = update(TASKS).where(
-            TASKS.c.request_id == request_id,
-            TASKS.c.state == TaskState.VERIFIED,
-            TASKS.c.destroy_us == 0,
-            TASKS.c.destroyed_us == 0,
-        )
-        db.execute(done.values(destroy_us=now_us() + seconds * 1_000_000))
+        schedule_destruction(db, request_id, now_us() + seconds * 1_000_000)
 
 
 def find_due(db: Connection, request_id: str = "") -> dict[str, list[str]]:
@@ -102,10 +96,7 @@ def record(db: Connection, request_id: str, answers: Iterable[DestroyedModel]) -
             )
             values = {"reason": "", "destroy_us": 0, "destroyed_us": event.time_us}
             append_all(db, [event])
-        row = update(TASKS).where(
-            TASKS.c.request_id == request_id, TASKS.c.model_id == task.model_id
-        )
-        db.execute(row.values(**values))
+        put_destruction(db, request_id, [task.model_id], **values)
 
 
 def check_kept(task: Task) -> None:

@@ -21,6 +21,7 @@ REVISIONS = (
     "0012",
     "0013",
     "0014",
+    "0015",
 )
 """The revisions in `migrations/versions`, the oldest first."""
 

@@ -35,7 +35,7 @@ from disinherit.server.store.request_rows import (
 from disinherit.server.store.schema import prepare
 from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.tables import REQUESTS
-from disinherit.server.store.tasks import add_tasks
+from disinherit.server.store.tasks import add_tasks, put_first_tasks
 from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
 
 
@@ -126,8 +126,10 @@ class CoordinatorStore(CampaignStore):
                 insert_campaign(db, request.id, state, deadline_us)
                 details = request_details(request, deadline_us)
                 append(db, AuditKind.RECEIVED, actor, request_id=request.id, parameters=details)
-            add_tasks(db, request.id, tasks)
-            if stored is None:
+            if stored is not None:
+                add_tasks(db, request.id, tasks)
+            else:
+                put_first_tasks(db, request.id, tasks)
                 put_planned_roots(db, request.id, [root.model_id for root in request.roots])
                 if approval:
                     put_submitted_plan(db, request.id)

@@ -116,6 +116,8 @@ CAMPAIGNS = Table(
     # if no approval is needed.
     Column("submitted_plan", String(64), nullable=False, server_default=""),
     Column("approved_plan", String(64), nullable=False, server_default=""),
+    # How often its tasks were changed (`disinherit.server.store.request_rows`).
+    Column("task_changes", BigInteger, nullable=False, server_default="0"),
 )
 PLANNED_ROOTS = Table(  # records of a request's roots at its submission
     "planned_root",

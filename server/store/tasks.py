@@ -11,7 +11,7 @@ from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.text import one_line
 from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.audit import append, append_news
+from disinherit.server.store.audit import append, append_all, append_news
 from disinherit.server.store.audit_events import (
     COORDINATOR,
     OF_TASK,
@@ -51,10 +51,26 @@ def change_tasks(
     for start in range(0, len(tasks), _AT_ONCE):
         some = tasks[start : start + _AT_ONCE]
         before = find_tasks(db, request_id, [task.model_id for task in some])
-        events = put_found_tasks(db, request_id, some, before, partial(find_digests, db), fishers)
+        find = partial(find_digests, db)
+        _, events = put_found_tasks(db, request_id, some, before, find, fishers)
         append_news(db, request_id, events)
         new += [task for task in some if task.model_id not in before]
     return new
+
+
+def put_first_tasks(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
+    """Add the tasks of a request that has none yet, of which nothing is to be read or left out.
+
+    Args:
+        db: a transaction that writes.
+        request_id: the request.
+        tasks: its tasks, at most one for a model.
+
+    Raises:
+        AuditError: if a task holds something that cannot be logged.
+    """
+    _, events = put_found_tasks(db, request_id, tasks, {}, partial(find_digests, db))
+    append_all(db, [event for event, _ in events])
 
 
 def add_tasks(db: Connection, request_id: str, tasks: Sequence[Task]) -> None:
@@ -83,8 +99,8 @@ def put_found_tasks(
     before: Mapping[str, Task],
     find_digests: Callable[[Collection[str]], Mapping[str, str]],
     fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[tuple[AuditEvent, bool]]:
-    """Add or change tasks, and return the events to log, for `append_news`.
+) -> tuple[list[Task], list[tuple[AuditEvent, bool]]]:
+    """Add or change tasks.
 
     A task that returns to waiting is not logged, since nothing happened to its model.  Repeated
     attempts are logged once; a final state, or a new start after one, is logged each time.  A task
@@ -100,9 +116,12 @@ def put_found_tasks(
         fishers: as for `change_tasks`.
 
     Returns:
-        Event, and whether it is left out if the log has the same already.
+        The tasks as they are stored; and events to log with `append_news`, each with whether it is
+        left out if the log has the same already.
     """
-    put_tasks(db, request_id, [kept_task(task, before) for task in tasks], before)
+    now = now_us()
+    stored = [_kept(task, before, now) for task in tasks]
+    put_tasks(db, request_id, stored, before)
     news = [task for task in tasks if _is_news(task, before.get(task.model_id))]
     digests = find_digests([task.model_id for task in news])
     events = [
@@ -112,16 +131,19 @@ def put_found_tasks(
         )
         for task in news
     ]
-    return sorted(events, key=lambda event: not event[1])
+    return stored, sorted(events, key=lambda event: not event[1])
 
 
-def kept_task(task: Task, before: Mapping[str, Task]) -> Task:
+def _kept(task: Task, before: Mapping[str, Task], now: int) -> Task:
     """Return the task to store, its reason as one line: a rollback wins over a pass."""
     known = before.get(task.model_id)
     if known is not None and known.state.undone:
         task = replace(known, result=known.result or task.result)
     reason = one_line(task.reason)
-    return task if reason == task.reason else replace(task, reason=reason)
+    given = max(task.given_us, now) if task.state is TaskState.SENT else task.given_us
+    if (reason, given) == (task.reason, task.given_us):
+        return task
+    return replace(task, reason=reason, given_us=given)
 
 
 def _is_news(task: Task, before: Task | None) -> bool:

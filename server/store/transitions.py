@@ -137,7 +137,7 @@ def _put(
         if state in _ENDED and campaign.state is not CampaignState.AWAITING_APPROVAL:
             record_not_notified(db, id, tasks.values())
             schedule(db, id, request.retention_seconds)
-        parameters["graph"] = graph_details(find_lineage(db, tasks), list(tasks))
+        parameters["graph"] = graph_details(find_lineage(db, id), list(tasks))
     append(db, kind, actor, request_id=id, parameters=parameters)
     return replace(
         campaign, state=state, deadline_us=deadline_us, updated_us=int(values["updated_us"])

@@ -13,7 +13,7 @@ from disinherit.server.store.history import note_lost
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, NAMES, World, gone, make_request
-from tests.support.counting import counting
+from tests.support.counting import Counted, counting
 
 
 @pytest.fixture
@@ -40,6 +40,47 @@ def test_a_happy_pass_makes_one_transaction_for_each_answer(world: World, plans:
     assert counted.empty == []
     assert counted.selects <= 40
     assert plans == ["q"]
+
+
+def test_a_pass_reads_its_tasks_once_unless_somebody_else_changes_one(world: World) -> None:
+    world.coordinator.submit(make_request())
+    with counting() as counted:
+        world.coordinator.run("q")
+    assert _reads_of_tasks(counted) == 1
+
+    def resend(_: Ask, honest: Callable[[], Answer]) -> Answer:
+        world.store.resend("q")
+        return honest()
+
+    world.store.resend("q")
+    world.transport.twists["cleo", "evaluate.panel"] = resend
+    with counting() as counted:
+        world.coordinator.run("q")
+    assert _reads_of_tasks(counted) > 2
+
+
+def _reads_of_tasks(counted: Counted) -> int:
+    statements = [s for transaction in counted.transactions for s in transaction]
+    return sum("task.result" in s for s in statements if s.startswith("SELECT"))
+
+
+def test_every_transaction_that_changes_a_task_counts_it(world: World) -> None:
+    request = make_request()
+    request.retention_seconds = 1000
+    with counting() as counted:
+        world.coordinator.submit(request)
+        world.store.transition("q", CampaignEvent.PAUSE)
+        world.store.transition("q", CampaignEvent.RESUME)
+        world.coordinator.run("q")
+        world.store.resend("q")
+        world.coordinator.run("q")
+        world.store.roll_back("q")
+        world.coordinator.run("q")
+    writes = ("INSERT INTO task ", "UPDATE task ", "DELETE FROM task ")
+    changed = [t for t in counted.transactions if any(s.startswith(writes) for s in t)]
+    assert len(changed) > 10
+    for statements in changed:
+        assert any(s.startswith("UPDATE campaign SET task_changes=") for s in statements)
 
 
 def test_models_that_change_alike_change_by_one_statement(world: World) -> None:

@@ -165,7 +165,7 @@ def test_a_database_in_which_enrolment_made_its_tables_itself_keeps_what_they_ho
         "DROP TABLE webhook_delivery",
         *(
             f"ALTER TABLE campaign DROP COLUMN {name}"
-            for name in ("lease_length_us", "submitted_plan", "approved_plan")
+            for name in ("lease_length_us", "submitted_plan", "approved_plan", "task_changes")
         ),
         "INSERT INTO agent_revocation VALUES ('zoe', 5)",
         "INSERT INTO enrolment_token VALUES ('ab', 'zoe', 0, 'cd')",
