@@ -11,39 +11,42 @@ from flwr.app import ArrayRecord, Message, RecordDict
 from flwr.serverapp import strategy as flower
 
 from disinherit.simulations.bench import federated_rounds as bench
+from disinherit.simulations.bench import federation
 from disinherit.simulations.bench.cases.subjects import Weights
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "PARTITIONS", {"skewed": bench.PARTITIONS["skewed"]})
+        patch.setattr(bench, "PARTITIONS", {"skewed": federation.PARTITIONS["skewed"]})
         return bench.measure([0], (1,))
 
 
 @pytest.fixture(scope="module")
-def clients() -> bench.Clients:
-    return bench.Clients.made("skewed", 0)
+def clients() -> federation.Clients:
+    return federation.Clients.made("skewed", 0)
 
 
 def near(left: Weights, right: Weights, within: float = 1e-5) -> bool:
     return all(torch.allclose(left[name], right[name], rtol=0, atol=within) for name in left)
 
 
-def test_one_round_without_the_client_is_exact_and_two_are_not(clients: bench.Clients) -> None:
+def test_one_round_without_the_client_is_exact_and_two_are_not(clients: federation.Clients) -> None:
     share = clients.shares(clients.all)[clients.leaves]
     start = clients.start()
-    both = bench.federate(clients, clients.all, bench.fed_avg, 2, start)
-    without = bench.federate(clients, clients.others, bench.fed_avg, 2, start)
+    both = federation.federate(clients, clients.all, federation.fed_avg, 2, start)
+    without = federation.federate(clients, clients.others, federation.fed_avg, 2, start)
     made = bench.taken_out(both, share, 0.9)
     assert near(made[0], without.models[1])
     assert not near(made[1], without.models[2], 1e-3)
-    again = bench.server_again(both, share, 0.9, bench.fed_avg)
+    again = bench.server_again(both, share, 0.9, federation.fed_avg)
     assert all(near(one, other, 0.0) for one, other in zip(made, again, strict=True))
 
 
-def test_a_federation_by_itself_never_asks_the_client_that_left(clients: bench.Clients) -> None:
-    without = bench.federate(clients, clients.others, bench.fed_avg, 1, clients.start())
+def test_a_federation_by_itself_never_asks_the_client_that_left(
+    clients: federation.Clients,
+) -> None:
+    without = federation.federate(clients, clients.others, federation.fed_avg, 1, clients.start())
     assert without.updates == []
     assert sum(clients.shares(clients.others).values()) == pytest.approx(1.0)
 
@@ -63,7 +66,7 @@ def test_the_servers_step_is_that_of_flower() -> None:
 
     flower_rounds.run(strategy, client, nodes=(1, 2), rounds=4)
     model = dict(flower_rounds.initial_arrays().to_torch_state_dict())
-    step = bench.FedAdam()
+    step = federation.FedAdam()
     for average in averages[:-1]:
         model = step(model, average)
     assert strategy.current_arrays is not None  # what the last round began with
