@@ -10,7 +10,7 @@ CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions
 	server/planning server/ports server/recording server/reports server/service server/store \
 	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \
 	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/bench/reconstruction simulations/data simulations/family \
-	simulations/networks simulations/report simulations/run simulations/scenario
+	simulations/networks simulations/report simulations/run simulations/scenario ui ui/screens
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)

@@ -186,12 +186,17 @@ class Connection:
         from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 
         try:
-            with self._channel() as channel:
+            with self.open_channel() as channel:
                 yield CoordinatorStub(channel)
         except grpc.RpcError as error:
             raise self._explain(error.code().name, " ".join(str(error.details()).split())) from None
 
-    def _channel(self) -> "grpc.Channel":
+    def open_channel(self) -> "grpc.Channel":
+        """Return a channel to the service, which the caller closes.
+
+        Raises:
+            InputError: if a file cannot be read, or a key is missing.
+        """
         import grpc
 
         if self.ca is None and self.cert is None and _is_loopback(self.server):

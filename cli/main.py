@@ -49,6 +49,7 @@ COMMANDS = {
         "List every affected version; exit code 0 if all have forgotten or are exempt, else 1.",
     ),
     "audit": ("audit:app", "Export the audit log, and verify an export."),
+    "ui": ("ui:ui", "Show a coordinator, or folders of runs, in a browser, until Ctrl-C."),
     "deploy": (
         "deploy:app",
         "Run a coordinator, a SuperLink, SuperNodes and agents on this machine.",
@@ -76,7 +77,7 @@ SECTIONS = {
     "Try it": ("demo", "simulate", "report", "bench"),
     "Forget": ("request", "samples", "audit"),
     "Models": ("model", "graph"),
-    "Run a fleet": ("serve", "agent", "deploy", "confirm"),
+    "Run a fleet": ("serve", "ui", "agent", "deploy", "confirm"),
     "Other names": ("coverage", "invite", "revoke"),
 }
 """Heading in the help -> its commands."""

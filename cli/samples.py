@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from msgspec import Meta
 
 from disinherit.cli.commands import Commands
 from disinherit.cli.output import print_line, warn_line
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.graph.identifiers import check_id
-from disinherit.common.settings import Secret, Table, check
-from disinherit.common.text import load_json
 from disinherit.common.wire.samples import (
     SALT_BYTES,
     SampleDigests,
     check_salt,
     digest_samples,
+    read_named,
     same_id,
 )
 
@@ -120,12 +118,6 @@ def _known(
     return known
 
 
-class _Named(Table):
-    models: Annotated[tuple[str, ...], Meta(min_length=1)]
-    salt: Secret
-    digests: Annotated[tuple[Secret, ...], Meta(min_length=1)]  # a file of ids may name people
-
-
 def read_ids(path: Path) -> dict[int, str]:
     """Return line number -> sample id of a file; empty lines are skipped.
 
@@ -188,17 +180,7 @@ def read_samples(path: Path) -> dict[str, SampleDigests]:
     Raises:
         InputError: if the file cannot be read or is invalid.
     """
-    text = _read(path, "digests of samples")
-    try:
-        content = load_json(text)
-    except ValueError:
-        content = None
-    found = check(_Named, content, f"{path}, as `disinherit samples digest` writes it")
-    try:
-        named = SampleDigests(found.salt, found.digests)
-    except RequestError as error:
-        raise RequestError(f"In {path}: {error}") from error
-    return {check_id(model): named for model in found.models}
+    return read_named(_read(path, "digests of samples"), str(path))
 
 
 def _read(path: Path, what: str) -> str:

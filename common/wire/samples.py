@@ -15,10 +15,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from disinherit.common.errors import RequestError
 from disinherit.common.fields import settle
-from disinherit.common.settings import Secret
+from disinherit.common.graph.identifiers import check_id
+from disinherit.common.settings import Secret, Table, check
+from disinherit.common.text import load_json
 from disinherit.v1.unlearning_pb2 import ModelTask, Root
 
 KEY_BYTES = 32
@@ -77,6 +82,34 @@ def samples_of(message: Root | ModelTask) -> SampleDigests | None:
     if not message.samples:
         return None
     return SampleDigests(message.sample_salt, tuple(message.samples), message.ignore_unknown)
+
+
+class _Named(Table):
+    models: Annotated[tuple[str, ...], Meta(min_length=1)]
+    salt: Secret
+    digests: Annotated[tuple[Secret, ...], Meta(min_length=1)]  # a file of ids may name people
+
+
+def read_named(text: str, place: str) -> dict[str, SampleDigests]:
+    """Return model -> sample digests, from the content of a file of `disinherit samples digest`.
+
+    Args:
+        text: the content, JSON.
+        place: where it comes from, for errors.
+
+    Raises:
+        InputError: if it is not such a file.
+    """
+    try:
+        content = load_json(text)
+    except ValueError:
+        content = None
+    found = check(_Named, content, f"{place}, as `disinherit samples digest` writes it")
+    try:
+        named = SampleDigests(found.salt, found.digests)
+    except RequestError as error:
+        raise RequestError(f"In {place}: {error}") from error
+    return {check_id(model): named for model in found.models}
 
 
 def check_salt(salt: str) -> str:

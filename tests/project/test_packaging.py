@@ -23,6 +23,7 @@ FOLDERS = (
     "server",
     "deploy",
     "simulations",
+    "ui",
     "cli",
 )
 

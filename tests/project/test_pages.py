@@ -47,7 +47,7 @@ def test_the_tests_that_are_named_exist(page: str) -> None:
             assert any(one.startswith(function) for one in functions), function
 
 
-HOUSES = ("api", "cli", "client", "common", "deploy", "families", "server", "simulations")
+HOUSES = ("api", "cli", "client", "common", "deploy", "families", "server", "simulations", "ui")
 
 
 @pytest.mark.parametrize("folder", HOUSES)

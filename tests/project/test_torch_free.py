@@ -64,7 +64,7 @@ COMPUTING = {
 PACKAGES = (
     *("cli", "common.audit", "common.exports", "common.graph", "deploy", "families"),
     *("server.agents", "server.campaign", "server.planning", "server.ports", "server.reports"),
-    *("server.service", "server.store", "server.transport"),
+    *("server.service", "server.store", "server.transport", "ui"),
 )
 MODULES = (
     *("common.encodings", "common.errors", "common.extras", "common.files", "common.limits"),

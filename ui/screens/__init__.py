@@ -1,0 +1,1 @@
+"""Screens: what each page shows, as values that its template and its `.json` share."""

@@ -1,0 +1,47 @@
+"""Files to keep: attestations, exports of the audit log, and the graph for other programs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from disinherit.ui.screens.screen import Page
+from disinherit.v1 import coordinator_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file.
+
+    Attributes:
+        name: of the file.
+        data: its content.
+        media_type: of the content.
+    """
+
+    name: str
+    data: bytes
+    media_type: str
+
+
+def attestation(page: Page) -> Download:
+    """Return the signed attestation of a request that has ended."""
+    request_id = page.needed("id", "?id=forget-0123456789ab")
+    message = pb.GetAttestationRequest(id=request_id)
+    parts = page.visitor.stream(lambda stub: stub.GetAttestation, message)
+    data = b"".join(part.data for part in parts) + b"\n"
+    return Download(f"{request_id}.attestation.json", data, "application/json")
+
+
+def audit_log(page: Page) -> Download:
+    """Return an export of the audit log, or of what is about one request."""
+    request_id = page.text("request")
+    message = pb.ExportAuditRequest(request_id=request_id)
+    lines = page.visitor.stream(lambda stub: stub.ExportAudit, message)
+    data = b"".join(one.line + b"\n" for one in lines)
+    return Download(f"{request_id or 'audit'}.jsonl", data, "application/jsonl")
+
+
+DOWNLOADS: Mapping[str, Callable[[Page], Download]] = {
+    "/campaign/attestation": attestation,
+    "/audit/export": audit_log,
+}
+"""Path -> what makes the file."""

@@ -1,0 +1,129 @@
+"""The dashboard's own server: its address, TLS, and who may reach it."""
+
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from disinherit.common.errors import InputError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the dashboard listens.
+
+    Attributes:
+        host: address or name of an interface.
+        port: 0 for any free port.
+        certificate: PEM file with the chain; `None` for plaintext.
+        key: PEM file of its key.
+        host_names: further names under which browsers reach it.
+
+    Raises:
+        InputError: if plaintext would leave this machine, or only one of the two files is given.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8787
+    certificate: Path | None = None
+    key: Path | None = None
+    host_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that tokens do not travel in plaintext."""
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("Expected --tls-cert and --tls-key together, but got only one.")
+        if self.certificate is None and not self.local:
+            raise InputError(
+                f"Expected TLS files (--tls-cert, --tls-key) to listen at {self.host!r}, as tokens "
+                "are typed into these pages, but got none. Without them it listens on this machine "
+                "only: leave --host out."
+            )
+        for path in (self.certificate, self.key):
+            if path is not None and not path.is_file():
+                raise InputError(f"Expected a PEM file {str(path)!r}, but there is none.")
+
+    @property
+    def local(self) -> bool:
+        """Whether only programs of this machine reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers talk TLS to it."""
+        return self.certificate is not None
+
+    @property
+    def hosts(self) -> Sequence[str]:
+        """Host names under which it may be asked."""
+        return [one.lower() for one in (*LOOPBACK, self.host, *self.host_names)]
+
+
+def serve(make: Callable[[int], Starlette], address: Address, ready: Callable[[str], None]) -> None:
+    """Serve pages until SIGTERM or Ctrl-C.
+
+    Args:
+        make: makes the application, given the port.
+        address: where to listen.
+        ready: called with the URL when it listens.
+
+    Raises:
+        InputError: if the address cannot be used.
+    """
+    listener = listen(address)
+    port = listener.getsockname()[1]
+    config = uvicorn.Config(
+        make(port),
+        ssl_certfile=address.certificate,
+        ssl_keyfile=address.key,
+        log_level="warning",
+        access_log=False,  # the coordinator logs who does what
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        ws="none",
+        lifespan="off",
+    )
+    ready(url(address, port))
+    uvicorn.Server(config).run([listener])
+
+
+def listen(address: Address) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        InputError: if the address is taken, or is none of this machine.
+    """
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(place)
+        listener.listen(128)
+    except OSError as error:
+        raise InputError(
+            f"Expected a free address of this machine to listen at, but {address.host}:"
+            f"{address.port}: {error.strerror}. Choose another with --host and --port."
+        ) from None
+    return listener
+
+
+def url(address: Address, port: int) -> str:
+    """Return the address for a browser.
+
+    Example:
+        >>> url(Address(), 8787)
+        'http://127.0.0.1:8787'
+    """
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    return f"{'https' if address.secure else 'http'}://{host}:{port}"

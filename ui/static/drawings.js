@@ -1,0 +1,171 @@
+// Graphs and curves: places come from the server, colours from the style sheet, states from the page.
+"use strict";
+(() => {
+  const SIGNS = {
+    verified: ["✓", "good"], applied: ["↓", "active"], sent: ["→", "active"], pending: ["…", "calm"],
+    exempt: ["○", "calm"], unapproved: ["?", "warning"], halted: ["■", "bad"], not_reached: ["!", "warning"],
+    ineffective: ["!", "bad"], harmful: ["!", "bad"], failed: ["✕", "bad"], rolling_back: ["↶", "active"],
+    rolled_back: ["↶", "calm"], active: ["", "good"], superseded: ["↦", "calm"], retired: ["○", "calm"],
+  };
+  // Okabe and Ito's colours, which differ without colour vision, too.
+  const OWNERS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#8b939e"];
+  const MANY = 400;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+  const styles = (many) => [
+    { selector: "node", style: {
+      shape: "round-rectangle", width: 108, height: 36, "background-color": "data(fill)", "border-color": "data(line)",
+      "border-width": "data(width)", "border-style": "data(style)", label: "data(label)", color: colour("ink"),
+      "font-size": 11, "text-wrap": "wrap", "text-valign": "center", "text-halign": "center",
+      "font-family": "system-ui, Liberation Sans, DejaVu Sans, sans-serif", "min-zoomed-font-size": many ? 7 : 5,
+    } },
+    { selector: "edge", style: {
+      width: 1.3, "line-color": colour("edge"), "target-arrow-color": colour("edge"), "target-arrow-shape": "triangle",
+      "arrow-scale": 0.8, "curve-style": many ? "haystack" : "straight", opacity: many ? 0.35 : 0.85,
+    } },
+    { selector: "edge[weights]", style: {
+      "curve-style": "round-segments", "segment-weights": "data(weights)", "segment-distances": "data(distances)",
+      "segment-radii": 30, "edge-distances": "node-position",
+    } },
+    { selector: ".found", style: { "border-width": 5, "border-color": colour("warning-bar") } },
+    { selector: ":selected", style: { "border-width": 5, "border-color": colour("focus") } },
+  ];
+
+  const short = (text, most) => (text.length <= most ? text : `${text.slice(0, most / 2)}…${text.slice(1 - most / 2)}`);
+
+  const painted = (box, way, owners, roots, states) => {
+    const state = states[box.id] ?? (way === "campaign" ? box.state : box.status);
+    const [sign, tone] = SIGNS[state] ?? ["·", "calm"];
+    const byOwner = way === "owner";
+    const root = roots.includes(box.id);
+    return {
+      label: `${sign} ${short(box.id, 14)}\n${short(box.owner, 16)}`,
+      fill: byOwner ? `${owners.get(box.owner)}` : colour(`${tone}-fill`),
+      line: root ? colour("warning-bar") : byOwner ? colour("edge") : colour(tone),
+      width: root ? 4 : 1.5,
+      style: tone === "calm" ? "dashed" : "solid",
+    };
+  };
+
+  // A way around boxes, as shares of the line between two boxes and distances from it.
+  const bent = (edge, places) => {
+    const [from, to] = [places.get(edge.parent), places.get(edge.child)];
+    if (!edge.way.length) return {};
+    const [dx, dy] = [to.x - from.x, to.y - from.y];
+    const length = Math.hypot(dx, dy);
+    return {
+      weights: edge.way.map(([x, y]) => ((x - from.x) * dx + (y - from.y) * dy) / length ** 2),
+      distances: edge.way.map(([x, y]) => ((y - from.y) * dx - (x - from.x) * dy) / length),
+    };
+  };
+
+  const draw = (element, data) => {
+    const many = data.boxes.length > MANY;
+    const roots = JSON.parse(element.dataset.roots ?? "[]");
+    const way = element.dataset.colour ?? "campaign";
+    const owners = new Map([...new Set(data.boxes.map((box) => box.owner))].sort().map((name, i) => [name, OWNERS[i % OWNERS.length]]));
+    const states = () => JSON.parse(element.dataset.states ?? "{}");
+    const now = states();
+    const places = new Map(data.boxes.map((box) => [box.id, box]));
+    const graph = cytoscape({
+      container: element,
+      elements: {
+        nodes: data.boxes.map((box) => ({ data: { ...box, ...painted(box, way, owners, roots, now) }, position: { x: box.x, y: box.y } })),
+        edges: data.edges.map((edge) => ({ data: { source: edge.parent, target: edge.child, ...bent(edge, places) } })),
+      },
+      layout: { name: "preset", fit: true, padding: 12 },
+      style: styles(many),
+      autoungrabify: true, boxSelectionEnabled: false, minZoom: 0.02, maxZoom: 3,
+      hideEdgesOnViewport: many, textureOnViewport: many, pixelRatio: many ? 1 : "auto",
+      userZoomingEnabled: element.classList.contains("large"), // a page that is scrolled stays scrollable
+    });
+    // As high as it needs to be, within what the style sheet gives it.
+    const box = graph.elements().boundingBox();
+    const needed = box.h * Math.min(1.25, element.clientWidth / Math.max(box.w, 1)) + 60;
+    if (needed < element.clientHeight) element.style.height = `${Math.max(needed, 150)}px`;
+    const fit = () => { graph.resize(); graph.fit(undefined, 12); if (graph.zoom() > 1.25) { graph.zoom(1.25); graph.center(); } };
+    fit();
+    const repaint = () => {
+      const latest = states();
+      graph.batch(() => graph.nodes().forEach((node) => { node.data(painted(node.data(), way, owners, roots, latest)); }));
+    };
+    dark.addEventListener("change", () => { graph.style(styles(many)); repaint(); });
+    addEventListener("resize", fit);
+    addEventListener("beforeprint", fit);
+    new MutationObserver(repaint).observe(element, { attributes: true, attributeFilter: ["data-states"] });
+    graph.on("tap", "node", (event) => choose(event.target));
+    const search = (element.dataset.search ?? "").toLowerCase();
+    if (search) {
+      const found = graph.nodes().filter((node) => `${node.id()} ${node.data("owner")}`.toLowerCase().includes(search));
+      found.addClass("found");
+      if (found.nonempty() && found.length < graph.nodes().length) graph.fit(found.closedNeighborhood(), 60);
+    }
+    element.dataset.drawn = String(graph.nodes().length);
+    return graph;
+  };
+
+  const choose = (node) => {
+    const place = document.getElementById("graph-chosen");
+    const model = document.createElement("a");
+    model.href = `/model?id=${encodeURIComponent(node.data("current") ?? node.id())}`;
+    model.textContent = node.data("current") ?? node.id();
+    if (!place) { location.href = model.href; return; }
+    const around = document.createElement("a");
+    around.href = `/graph?around=${encodeURIComponent(node.id())}`;
+    around.textContent = "look around it";
+    place.replaceChildren(model, ` of ${node.data("owner")}, ${node.data("status")} · `, around);
+  };
+
+  const begin = async (element) => {
+    if (element.dataset.elements) {
+      return draw(element, JSON.parse(document.getElementById(element.dataset.elements).content.textContent));
+    }
+    const answer = await fetch(element.dataset.source);
+    if (!answer.ok) { element.textContent = "The graph could not be loaded; the table has the same."; return null; }
+    return draw(element, await answer.json());
+  };
+
+  for (const element of document.querySelectorAll(".graph")) {
+    begin(element).then((graph) => {
+      if (!graph) return;
+      const tools = {
+        in: () => graph.zoom({ level: graph.zoom() * 1.4, renderedPosition: { x: graph.width() / 2, y: graph.height() / 2 } }),
+        out: () => graph.zoom({ level: graph.zoom() / 1.4, renderedPosition: { x: graph.width() / 2, y: graph.height() / 2 } }),
+        fit: () => graph.fit(undefined, 12),
+        png: () => {
+          const link = document.createElement("a");
+          link.href = graph.png({ full: true, scale: 2, bg: colour("card"), maxWidth: 8000, maxHeight: 8000 });
+          link.download = "graph.png";
+          link.click();
+        },
+      };
+      for (const button of document.querySelectorAll("[data-graph-do]")) {
+        button.addEventListener("click", tools[button.dataset.graphDo]);
+      }
+    });
+  }
+
+  // The curve of verified models.
+  let curve = null;
+  const chart = () => {
+    const element = document.querySelector(".chart");
+    if (!element) return;
+    curve?.destroy();
+    const points = JSON.parse(element.dataset.points);
+    const times = points.map((one) => Date.parse(one.time) / 1000);
+    const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
+    curve = new uPlot({
+      width: element.clientWidth, height: 190, cursor: { y: false }, legend: { live: false, show: false },
+      scales: { y: { range: [0, Math.max(1, Number(element.dataset.total))] } },
+      axes: [axis, { ...axis, size: 36, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }],
+      series: [{}, { label: "verified", stroke: colour("good"), fill: colour("good-fill"), width: 2, paths: uPlot.paths.stepped({ align: 1 }) }],
+    }, [times, points.map((one) => one.verified)], element);
+  };
+  chart();
+  addEventListener("resize", chart);
+  dark.addEventListener("change", chart);
+  new MutationObserver((changes) => {
+    if (changes.some((one) => one.type === "attributes" || [...one.addedNodes].some((node) => node.querySelector?.(".chart")))) chart();
+  }).observe(document.getElementById("content"), { subtree: true, childList: true, attributes: true, attributeFilter: ["data-points"] });
+})();
