@@ -1,38 +1,115 @@
 """`disinherit request report`: result of every affected version, and the gaps."""
 
-from typing import Annotated, Any
+import hashlib
+import importlib.metadata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_rich
+from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line, print_rich
 from disinherit.cli.request.status import exit_code, status_dict
 from disinherit.cli.request.words import in_words
+from disinherit.common.files import write_atomic
 from disinherit.common.wire.recognition import SAMPLE_FIGURES
 from disinherit.common.wire.remedies import remedy_word
+from disinherit.documents.intervals import Share
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
+from disinherit.v1.graph_pb2 import Graph
 
-EXAMPLES = "Example: disinherit request report forget-0123456789ab --format json"
+if TYPE_CHECKING:
+    from disinherit.documents.campaign.members import CampaignRecords
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "disinherit request report forget-0123456789ab --format json\n\n"
+    "disinherit request report forget-0123456789ab --html report.html --letter letter.txt"
+)
+
+_ENDED = ("complete", "partial", "aborted", "rolled_back")
 
 
 @connected
 def report(
     connection: Connection,
     request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the report as a page, ready to print, here."),
+    ] = None,
+    letter: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a letter to the person, a template, here."),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Print the results and gaps of a request; exit code 1 if it ended and is not complete.
 
-    With parameters, digests, accuracies before and after, times and gaps.
+    With parameters, digests, accuracies before and after, times and gaps. The page and the letter
+    name what was asked and why: keep and delete them like the request itself.
     """
     values = ask_report(connection, request_id)
+    if html is not None or letter is not None:
+        _write_documents(connection, values, html, letter)
     if form is Format.JSON:
         print_json(values)
     else:
         _print(values)
+        for path in (html, letter):
+            if path is not None:
+                print_line(f"Written: {path}")
     return exit_code(values["request"]["state"])
+
+
+def _write_documents(
+    connection: Connection, values: Mapping[str, Any], html: Path | None, letter: Path | None
+) -> None:
+    # Imported here: templates take time, which other commands should not need.
+    from disinherit.documents.campaign.letter import write_letter
+    from disinherit.documents.campaign.page import render_campaign
+
+    records = ask_records(connection, values)
+    if html is not None:
+        write_atomic(html, render_campaign(records).encode())
+    if letter is not None:
+        write_atomic(letter, write_letter(records).encode())
+
+
+def ask_records(connection: Connection, values: Mapping[str, Any]) -> "CampaignRecords":
+    """Return all that a document about a request is made from.
+
+    Args:
+        connection: to the coordinator.
+        values: its report, by `ask_report`.
+
+    Raises:
+        DisinheritError: if a call fails.
+    """
+    from disinherit.common.graph.proto import graph_from_proto
+    from disinherit.documents.campaign.members import CampaignRecords
+
+    whole = Graph()
+    for part in connection.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()):
+        whole.MergeFrom(part)
+    known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
+    attestation = ""
+    if known and values["request"]["state"] in _ENDED:
+        data = ask_attestation(connection, values["request"]["id"])
+        attestation = hashlib.sha256(data).hexdigest()
+    return CampaignRecords(
+        report=values,
+        graph=graph_from_proto(whole),
+        keys=[one.key_id for one in known if not one.revoked_us],
+        attestation_sha256=attestation,
+        made=datetime.now(UTC),
+        version=importlib.metadata.version("disinherit"),
+    )
 
 
 def ask_report(connection: Connection, request_id: str) -> dict[str, Any]:
@@ -49,8 +126,23 @@ def ask_report(connection: Connection, request_id: str) -> dict[str, Any]:
 
 
 def _summary(summary: pb.ReportSummary) -> dict[str, Any]:
+    status = summary.status
+    asked = {
+        "submitted_by": status.submitted_by or None,
+        "approved": as_time(status.approved_us),
+        "approved_by": status.approved_by or None,
+        "decisions": [
+            {
+                "time": as_time(one.time_us),
+                "kind": one.kind,
+                "actor": one.actor or None,
+                "sequence": one.sequence,
+            }
+            for one in summary.decisions
+        ],
+    }
     return {
-        "request": status_dict(summary.status),
+        "request": status_dict(status) | asked,
         "request_sha256": summary.request_sha256,
         "graph": {
             "sha256": summary.graph_sha256,
@@ -70,7 +162,13 @@ def _summary(summary: pb.ReportSummary) -> dict[str, Any]:
             {"kind": gap.kind, "models": list(gap.model_ids), "text": gap.text}
             for gap in summary.gaps
         ],
-        "audit": {"entries": summary.audit_entries, "head": summary.audit_head},
+        "audit": {
+            "entries": summary.audit_entries,
+            "head": summary.audit_head,
+            "log_sequence": summary.log_sequence,
+            "log_head": summary.log_head or None,
+            "key": summary.key_id or None,
+        },
     }
 
 
@@ -95,7 +193,13 @@ def _model(model: pb.ModelReport) -> dict[str, Any]:
         "applied": _applied(model.result) if model.HasField("result") else None,
         "fishers": list(model.fishers),
         "notified": as_time(model.notified_us),
+        "told": as_time(covered.told_us),
+        "acknowledged": as_time(covered.acknowledged_us),
+        "done": as_time(covered.done_us),
+        "destroy_due": as_time(covered.destroy_us),
         "destroyed": as_time(covered.destroyed_us),
+        "held_by": model.held_by or None,
+        "hardly_known": covered.measured.hardly_known,
         **({"remedy": remedy_word(covered.remedy)} if covered.remedy else {}),
     }
 
@@ -135,6 +239,7 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
             "before": result.retain_before,
             "after": result.retain_after,
             "samples": result.retain_samples,
+            **_intervals(result.retain_before, result.retain_after, result.retain_samples),
         }
         if result.HasField("retain_before") and result.HasField("retain_after")
         else None,
@@ -165,9 +270,27 @@ def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
         "samples": found.samples,
         "source": found.source,
     }
+    if found.measure == "accuracy":
+        shown |= _intervals(found.before, found.after, found.samples)
     if found.measure == "auc":
         shown |= {name: getattr(found, name) for name in SAMPLE_FIGURES}
     return shown
+
+
+def _intervals(before: float, after: float, samples: int) -> dict[str, list[float]]:
+    """Return Wilson's 95 % intervals of two shares from 0 to 1; nothing without samples.
+
+    Example:
+        >>> _intervals(1.0, 0.0, 50)
+        {'before_interval': [0.9287, 1.0], 'after_interval': [0.0, 0.0713]}
+    """
+    found = {"before_interval": before, "after_interval": after}
+    shares = {name: Share(100 * value, samples).interval for name, value in found.items()}
+    return {
+        name: [round(bound / 100, 4) for bound in interval]
+        for name, interval in shares.items()
+        if interval is not None
+    }
 
 
 def _shares(changes: list[dict[str, Any]]) -> str:
@@ -192,8 +315,10 @@ def _print(values: dict[str, Any]) -> None:
     head.add_row("models", in_words(values["coverage"]))
     for name, when in values["times"].items():
         head.add_row(name.replace("_", " "), when)
+    approved = "approved" in values["times"] or values["request"]["state"] == "awaiting_approval"
     for name, seconds in values["seconds"].items():
-        head.add_row(name, "not yet" if seconds is None else f"{seconds:.2f} s")
+        unknown = "not yet" if approved or "approved" not in name else "no approval was needed"
+        head.add_row(name, unknown if seconds is None else f"{seconds:.2f} s")
     for model in values["models"]:
         if model["applied"] and model["applied"]["unknown_samples"]:
             unknown = model["applied"]["unknown_samples"]

@@ -11,6 +11,7 @@ import pytest
 
 from disinherit.cli.main import run
 from disinherit.common.exports.finished import FinishedRequest
+from tests.simulations.report.test_html import Page
 from tests.support.command_line import Capture, error_line
 from tests.support.service import Running, secret, serving, speak_as
 
@@ -119,3 +120,44 @@ def test_without_mlflow_it_says_what_to_install(
     assert run(["request", "export", "q", "--format", "mlflow", "--out", str(tmp_path)]) == 2
     assert "pip install '.[mlflow]'" in error_line(capsys)
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_page_and_a_letter_about_a_real_campaign(
+    running: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    page, letter = tmp_path / "report.html", tmp_path / "letter.txt"
+    assert run(["request", "report", "q", "--html", str(page), "--letter", str(letter)]) == 0
+    assert f"Written: {page}" in capsys.readouterr().out.replace("\n", "")
+    out = tmp_path / "attestation.json"
+    assert run(["audit", "attest", "q", "--out", str(out)]) == 0
+    assert run(["request", "report", "q", "--format", "json"]) == 0
+    values = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))
+    words = Page(page.read_text()).text
+    for expected in (
+        "forget the class “cat”, learned by r1 (anna)",
+        REASON,
+        "What this report does not show",
+        "No proof of erasure.",
+        hashlib.sha256(out.read_bytes()).hexdigest(),
+        values["audit"]["head"],
+        "disinherit audit verify q.jsonl --key coordinator.pub --attestation q.json",
+        *(gap["text"] for gap in values["gaps"]),
+        *(model["model"] for model in values["models"]),
+    ):
+        assert expected in words, expected
+    assert "<script" not in page.read_text()
+    written = letter.read_text()
+    assert "5 models" in written
+    assert "anna" in written
+    assert max(map(len, written.splitlines())) <= 80
+
+
+def test_a_page_about_a_request_that_waits_shows_that_nothing_was_done(
+    running: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    page = tmp_path / "report.html"
+    assert run(["request", "report", "p", "--html", str(page), "--format", "json"]) == 0
+    json.loads(capsys.readouterr().out)
+    words = Page(page.read_text()).text
+    assert "Nothing was done yet: the request waits for an approval" in words
+    assert "none: the campaign has not ended" in words

@@ -1,0 +1,156 @@
+"""The report of a real campaign as one HTML file, ready to print."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from disinherit.common.wire.remedies import REMEDIES
+from disinherit.documents.campaign.copies import copies_in_words, kind_words, superseded
+from disinherit.documents.campaign.deadlines import answer_due, day, minute
+from disinherit.documents.campaign.evidence_words import (
+    attack_limit,
+    old_weights_limit,
+    recognition_in_words,
+)
+from disinherit.documents.campaign.judging import judge_campaign
+from disinherit.documents.campaign.letter import write_letter
+from disinherit.documents.campaign.members import (
+    CampaignRecords,
+    Member,
+    by_standing,
+    members,
+    received_at,
+)
+from disinherit.documents.campaign.recipients import recipients
+from disinherit.documents.charts import Dot, dot_plot
+from disinherit.documents.limits import limits
+from disinherit.documents.lineage.drawing import draw_lineage
+from disinherit.documents.lineage.folding import CROWDED
+from disinherit.documents.pages import LONG_TABLE, WORST, environment, sorting
+from disinherit.documents.standing import ShownEdge, ShownModel, counted
+from disinherit.documents.words import count
+
+_CONTENTS = (
+    ("request", "What was asked"),
+    ("recipients", "Who was told"),
+    ("copies", "Every copy"),
+    ("graph", "Who inherits"),
+    ("evidence", "What was measured"),
+    ("records", "Records"),
+    ("letter", "Letter"),
+)
+
+
+def render_campaign(records: CampaignRecords) -> str:
+    """Turn the records of a campaign into a self-contained HTML page.
+
+    Args:
+        records: what the coordinator knows of it.
+    """
+    report = records.report
+    found = by_standing(members(records))
+    measured = [one for one in found if one.forget is not None]
+    received = received_at(report)
+    edges = _edges(records, found)
+    picture, left_out = draw_lineage(_pictured(records, found), edges, {one.id for one in found})
+    pages = environment()
+    pages.filters["minute"] = minute
+    return pages.get_template("campaign.html.j2").render(
+        kind="Erasure report",
+        id=report["request"]["id"],
+        version=records.version,
+        script=sorting() if len(found) > LONG_TABLE else None,
+        contents=_CONTENTS,
+        limits=limits(old_weights_limit(found), attack_limit(found)),
+        counts=counted(one.standing for one in found),
+        verdict=judge_campaign(records, found),
+        report=report,
+        asked=_asked(records),
+        received=received.isoformat() if received else "",
+        due=day(answer_due(received).isoformat()) if received else "",
+        made=records.made.isoformat(),
+        found=found,
+        owners=recipients(found),
+        copies=copies_in_words(one.kind for one in found),
+        superseded=len(superseded(records.graph, [one.id for one in found])),
+        decisions=report["request"].get("decisions", []),
+        remedies=[
+            (word, meaning)
+            for word, meaning in REMEDIES.items()
+            if any(one.entry.get("remedy") == word for one in found)
+        ],
+        kind_words=kind_words,
+        graph=picture,
+        left_out=left_out,
+        weights=len(found) <= CROWDED,
+        edges=edges if len(edges) <= 4 * LONG_TABLE else [],
+        plots=_plots(found),
+        measured=len(measured),
+        explained=min(len(measured), WORST),
+        evidence=_evidence(measured[:WORST]),
+        long_table=LONG_TABLE,
+        attestation=records.attestation_sha256,
+        keys=records.keys,
+        letter=write_letter(records),
+    )
+
+
+def _evidence(found: Sequence[Member]) -> list[tuple[list[str], str]]:
+    """Return what the figures of models mean, those with equal figures together."""
+    said: dict[str, list[str]] = {}
+    for one in found:
+        said.setdefault(recognition_in_words(one.forget), []).append(one.id)
+    return [(ids, words) for words, ids in said.items()]
+
+
+def _asked(records: CampaignRecords) -> str:
+    """Return what was asked at which roots, in words."""
+    request = records.report["request"]
+    parts = []
+    for root in request["roots"]:
+        what = f"the class {_quoted(root['classes'])}" if len(root["classes"]) == 1 else ""
+        what = what or (f"the classes {_quoted(root['classes'])}" if root["classes"] else "")
+        what = what or (count(root["sample_count"], "sample") if root["sample_count"] else "")
+        what = what or f"everything that {request['client']} contributed"
+        model = root["model"]
+        owner = f" ({records.graph.model(model).owner})" if model in records.graph else ""
+        parts.append(f"{what}, learned by {model}{owner}")
+    return "; ".join(parts)
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(f"“{name}”" for name in names)
+
+
+def _edges(records: CampaignRecords, found: Sequence[Member]) -> list[ShownEdge]:
+    """Return the edges between affected versions."""
+    inside = {one.id for one in found}
+    return [
+        ShownEdge(edge.parent, edge.child, str(edge.kind), edge.weight)
+        for one in found
+        for edge in records.graph.parents(one.id)
+        if edge.parent in inside
+    ]
+
+
+def _pictured(records: CampaignRecords, found: Sequence[Member]) -> list[ShownModel]:
+    """Return the affected versions, ancestors first."""
+    shown = {one.id: one.shown for one in found}
+    return [shown[record.id] for record in records.graph.models() if record.id in shown]
+
+
+def _plots(found: Sequence[Member]) -> list[tuple[str, Markup]]:
+    """Draw what is recognised and what is kept, before and after, of the worst models."""
+    plots = []
+    for title, of in (
+        ("Recognised of what is to be forgotten, %", Member.recognised),
+        ("Accuracy on what is kept, %", Member.kept),
+    ):
+        lines = [
+            (one.id, [Dot(stage, stage, of(one, stage)) for stage in ("before", "after")])
+            for one in found
+            if of(one, "after") is not None
+        ]
+        if lines:
+            plots.append((title, dot_plot(lines[:WORST], title)))
+    return plots
