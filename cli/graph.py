@@ -24,7 +24,7 @@ from disinherit.cli.graph_tree import tree
 from disinherit.cli.lineages import fold_versions
 from disinherit.cli.output import Format, FormatOption, QuietOption, print_json, print_line
 from disinherit.cli.tables import Cell, print_table, state_text
-from disinherit.common.errors import GraphError
+from disinherit.common.errors import GraphError, InputError
 from disinherit.common.files import write_atomic
 from disinherit.common.graph.formats import FORMATS, dump_graph
 from disinherit.common.graph.graph import InheritanceGraph
@@ -39,7 +39,8 @@ SHOW = (
 )
 EXPORT = (
     "Examples:\n\n"
-    "disinherit graph export runs/demo --as png --out umig.png --root r1\n\n"
+    "disinherit graph export runs/demo --as svg --out umig.svg --root r1\n\n"
+    "disinherit graph export --as svg --out near.svg --around r4 --depth 3\n\n"
     "disinherit graph export --as json --out graph.json"
 )
 _EMPTY = "No models yet. Register one, or read a family: disinherit graph import FOLDER"
@@ -144,8 +145,8 @@ def export(
         typer.Option(
             "--as",
             "--format",
-            help="json, graphml, dot, png, protobuf.",
-            autocompletion=lambda: list(FORMATS),
+            help="json, graphml, dot, png, svg, protobuf.",
+            autocompletion=lambda: [*FORMATS, "svg"],
         ),
     ],
     source: SourceArgument = None,
@@ -154,9 +155,27 @@ def export(
         typer.Option(metavar="FILE", help="File to write, or -; standard output by default."),
     ] = None,
     root: RootsOption = None,
+    around: Annotated[
+        str, typer.Option(metavar="MODEL", help="With svg: only what is near this model.")
+    ] = "",
+    depth: Annotated[
+        int | None, typer.Option(min=0, help="With --around: so many generations away, or 2.")
+    ] = None,
+    whole: Annotated[
+        bool, typer.Option("--all", help="With svg: untouched models too, however many.")
+    ] = False,
 ) -> int:
-    """Write the graph in another format; dot and png mark the affected models."""
-    data = dump_graph(find_graph(source, connection), form, root or [])
+    """Write the graph in another format; dot, png and svg mark the affected models."""
+    if form != "svg" and (around or whole):
+        option = "--around" if around else "--all"
+        raise InputError(f"Expected {option} with --as svg only, but got --as {form}.")
+    if depth is not None and not around:
+        raise InputError("Expected --depth with --around MODEL, but got it alone.")
+    graph = find_graph(source, connection)
+    if form == "svg":
+        data: str | bytes = _draw(graph, root or [], around, depth, whole=whole)
+    else:
+        data = dump_graph(graph, form, root or [])
     content = data.encode() if isinstance(data, str) else data
     if out is not None and out != "-":
         write_atomic(Path(out), content)
@@ -169,6 +188,15 @@ def export(
     sys.stdout.buffer.write(content)
     sys.stdout.flush()
     return 0
+
+
+def _draw(
+    graph: InheritanceGraph, roots: list[str], around: str, depth: int | None, *, whole: bool
+) -> str:
+    # Imported here: templates take time, which other commands should not need.
+    from disinherit.documents.lineage.standalone import draw_file
+
+    return draw_file(graph, roots, around=around, depth=depth, whole=whole)
 
 
 def _source(edge: Inheritance) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.graph_sources import ask_graph
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line, print_rich
 from disinherit.cli.request.status import exit_code, status_dict
 from disinherit.cli.request.words import in_words
@@ -21,7 +22,6 @@ from disinherit.common.wire.remedies import remedy_word
 from disinherit.documents.intervals import Share
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
-from disinherit.v1.graph_pb2 import Graph
 
 if TYPE_CHECKING:
     from disinherit.documents.campaign.members import CampaignRecords
@@ -91,12 +91,8 @@ def ask_records(connection: Connection, values: Mapping[str, Any]) -> "CampaignR
     Raises:
         DisinheritError: if a call fails.
     """
-    from disinherit.common.graph.proto import graph_from_proto
     from disinherit.documents.campaign.members import CampaignRecords
 
-    whole = Graph()
-    for part in connection.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()):
-        whole.MergeFrom(part)
     known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     attestation = ""
     if known and values["request"]["state"] in _ENDED:
@@ -104,7 +100,7 @@ def ask_records(connection: Connection, values: Mapping[str, Any]) -> "CampaignR
         attestation = hashlib.sha256(data).hexdigest()
     return CampaignRecords(
         report=values,
-        graph=graph_from_proto(whole),
+        graph=ask_graph(connection),
         keys=[one.key_id for one in known if not one.revoked_us],
         attestation_sha256=attestation,
         made=datetime.now(UTC),

@@ -207,7 +207,7 @@ def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
         ([m["id"] for m in affected if m["outcome"] in ("pending", "untouched")], "pending"),
     ):
         if ids:
-            parts.append(f"{joined(ids) if len(ids) <= 6 else count(len(ids), 'model')} {word}")
+            parts.append(f"{_named(ids)} {word}")
     return "; ".join([*parts, *_retain_parts(report, done)]) + "."
 
 
@@ -327,6 +327,12 @@ def _differences(report: RunReport, done: Sequence[ModelFigures]) -> list[str]:
         if gaps := notable(_pairs(report, done, key), side):
             found.append(with_worst(gaps, about, word, "the retrained model"))
     return found
+
+
+def _named(ids: Sequence[str]) -> str:
+    """Name some models, or say how many: the sentence is read at a glance."""
+    names = joined(ids)
+    return names if len(names) <= 40 and len(ids) <= 6 else count(len(ids), "model")
 
 
 def _having(models: Sequence[ModelFigures], outcome: str) -> list[str]:

@@ -87,7 +87,10 @@ def test_drawings_show_what_a_request_would_affect(form: str, start: bytes, fold
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("export", "{}", "--format", "svg"), "'svg'"),
+        (("export", "{}", "--format", "pdf"), "'pdf'"),
+        (("export", "{}", "--as", "dot", "--around", "r1"), "--around with --as svg only"),
+        (("export", "{}", "--as", "svg", "--depth", "1"), "--depth with --around"),
+        (("export", "{}", "--as", "svg", "--around", "r9"), "but got 'r9'"),
         (("export", "{}", "--format", "json", "--root", "x"), "'x'"),
         (("show", "{}", "--root", "x"), "'x'"),
         (("show", "{}/missing.json"), "missing.json"),

@@ -1,13 +1,22 @@
 """Pictures of lineage: nothing overlaps, everything leads somewhere, hundreds fit on a page."""
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
+from disinherit.common.graph.records import (
+    Inheritance,
+    InheritanceKind,
+    ModelRecord,
+    ModelStatus,
+)
 from disinherit.documents.lineage.drawing import draw_lineage
 from disinherit.documents.lineage.folding import fold
+from disinherit.documents.lineage.standalone import draw_file
 from disinherit.documents.standing import ShownEdge, ShownModel, Standing
+from tests.documents.campaign.made import graph_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -125,3 +134,19 @@ def test_names_are_escaped() -> None:
     image = str(draw_lineage([evil], [], {"a"})[0])
     assert "<script" not in image
     assert '<script>"&' in "".join(ET.fromstring(image).itertext())
+
+
+def test_a_file_needs_no_page_and_shows_what_became_of_a_version() -> None:
+    graph = graph_of({"a": (), "b": ("a",), "c": ("b",), "d": ("c",), "x": ()})
+    graph.replace(replace(graph.model("a"), status=ModelStatus.SUPERSEDED))
+    made = ModelRecord("a~q", "o", "a", ("cat", "dog"), "", 99)
+    graph.add(made, [Inheritance("a", "a~q", InheritanceKind.UNLEARNED)])
+    image = ET.fromstring(draw_file(graph, ["a"]))
+    titles = [one.text or "" for one in image.iter(f"{SVG}title")]
+    assert any(one.startswith("a, owner-7, root; became a~q") for one in titles)
+    assert links(image) == []
+    assert image.find(f"{SVG}style") is not None
+    assert not any("url(http" in text or "@import" in text for text in image.itertext())
+    near = ET.fromstring(draw_file(graph, around="b", depth=1))
+    items = [one for one in near.iter() if one.get("role") == "listitem"]
+    assert len(items) == 3
