@@ -37,7 +37,7 @@ def entry(model: str, state: str = "verified", **changes: Any) -> dict[str, Any]
         "destroyed": None,
         "held_by": None,
         "hardly_known": False,
-        "remedy": "suppressed" if done else "",
+        **({"remedy": "suppressed"} if done else {}),
         **changes,
     }
 
