@@ -10,15 +10,12 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from disinherit.common.graph.layout import Key, lay_out
-from disinherit.documents.lineage.folding import CROWDED, Box, Folded, fold
+from disinherit.documents.lineage.folding import CROWDED, MOST_BOXES, Box, Folded, fold
 from disinherit.documents.lineage.strips import draw_strips
 from disinherit.documents.standing import ShownEdge, ShownModel, counted
 from disinherit.documents.svg import elide, item, rect, text
 
-MOST_BOXES = 150
-"""Boxes above which models are drawn as strips."""
-
-_COLUMNS, _HIGHEST = 6, 1150.0  # of a picture that fits on a page
+_COLUMNS, _HIGHEST = 6, 2400.0  # of a picture that can be read on a page
 _WIDTH, _HEIGHT, _ROW, _MARGIN = 124.0, 44.0, 60.0, 8.0
 _GAP, _NARROW_GAP, _BETWEEN = 84.0, 52.0, 26.0
 _LABEL_WIDTH, _LABEL_HEIGHT = 30.0, 14.0

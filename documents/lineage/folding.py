@@ -15,6 +15,9 @@ from disinherit.documents.standing import ShownEdge, ShownModel
 CROWDED = 12
 """Boxes above which a picture shows only what matters."""
 
+MOST_BOXES = 150
+"""Boxes above which models are drawn as strips, without lines."""
+
 FOLD_FROM = 4
 """Least number of equal siblings, or of models in a chain, that are folded into one box."""
 
@@ -97,7 +100,7 @@ def fold(
     _fold_siblings(graph, boxes)
     _fold_chains(graph, boxes)
     dropped = 0
-    if len(boxes) > CROWDED:
+    if CROWDED < len(boxes) <= MOST_BOXES:
         kept = set(nx.transitive_reduction(graph).edges)
         dropped = graph.number_of_edges() - len(kept)
         graph.remove_edges_from([edge for edge in list(graph.edges) if edge not in kept])
