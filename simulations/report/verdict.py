@@ -295,7 +295,11 @@ def _reservations(report: RunReport) -> list[str]:
         for model in report["models"]
         if not is_done(model) and model["digest_before"] != model["digest_after"]
     ]
-    untuned = [m["id"] for m in done if m["outcome"] == "applied" and not m["tuned"]]
+    untuned = [
+        m["id"]
+        for m in done
+        if m["outcome"] == "applied" and m["alpha"] is not None and not m["tuned"]
+    ]
     alone = [m["id"] for m in done if m["retrained"] is None]
     if moved:
         found.append(f"The weights of {joined(moved)} changed although nothing was applied there.")

@@ -119,3 +119,15 @@ def test_the_only_script_of_a_long_page_is_the_one_that_its_policy_names() -> No
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'\">" in page
     assert not re.search(r"fetch|XMLHttp|import|src=|innerHTML|eval", scripts[0])
+
+
+def test_strengths_that_did_not_matter_are_no_reservation() -> None:
+    report = many(2)
+    for model in report["models"]:
+        model["before"] = evaluation(900, 850, LABELS, FORGOTTEN)
+        model["retrained"] = evaluation(0, 850, LABELS, FORGOTTEN)
+        model["after"] = evaluation(0, 850, LABELS, FORGOTTEN)
+        model["alpha"], model["tuned"] = None, False  # only rows of the head were taken out
+    assert judge(report).level == "good"
+    report["models"][1]["alpha"] = 1.0
+    assert judge(report).reservations == ["Not tuned, given or default strengths were used: u1."]
