@@ -10,6 +10,7 @@ from securesystemslib.dsse import Envelope
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
+from disinherit.cli.request.ids import RequestId
 from disinherit.common.audit.attestation import read_statement, request_of
 from disinherit.common.audit.chain import AuditEntry, Problem
 from disinherit.common.audit.contradictions import find_fault, not_compared
@@ -121,7 +122,7 @@ def revoke_key(
 @connected
 def attest(
     connection: Connection,
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    request_id: RequestId,
     out: Annotated[Path, typer.Option(help="The file to write.")],
     form: FormatOption = Format.TABLE,
 ) -> int:

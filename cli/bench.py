@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.commands import Commands
+from disinherit.cli.completion import names_in
 from disinherit.cli.output import print_line, warn_line
 
 RUN_EXAMPLES = (
@@ -21,7 +22,13 @@ app = Commands("Measure methods of unlearning, always beside exact retraining.")
 
 @app.command(epilog=RUN_EXAMPLES)
 def run(
-    suite: Annotated[str, typer.Argument(help="quick, standard, paper, or a TOML file.")],
+    suite: Annotated[
+        str,
+        typer.Argument(
+            help="quick, standard, paper, ..., or a TOML file; `bench list` has all.",
+            autocompletion=lambda: names_in("disinherit.simulations.bench", "suites"),
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for models and figures.")],
     jobs: Annotated[
         int | None, typer.Option(help="Processes at the same time; one per core by default.")
@@ -43,6 +50,14 @@ def run(
         warn_line(f"error: {failure}")
     print_line(f"Cells: {out / 'results.jsonl'}. See them: disinherit bench report {out}")
     return 1 if failures else 0
+
+
+@app.command("list", epilog="Example: disinherit bench list")
+def list_suites() -> int:
+    """List the suites that `bench run` knows by name."""
+    for name in names_in("disinherit.simulations.bench", "suites"):
+        print_line(name)
+    return 0
 
 
 @app.command(epilog=REPORT_EXAMPLES)

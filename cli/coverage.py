@@ -1,11 +1,8 @@
 """`disinherit coverage`: affected versions of a request, with state and reason."""
 
-from typing import Annotated
-
-import typer
-
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json
+from disinherit.cli.request.ids import RequestId
 from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb
@@ -18,7 +15,7 @@ _DONE = ("verified", "exempt")
 @connected
 def coverage(
     connection: Connection,
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    request_id: RequestId,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """List every affected version; exit code 0 if all have forgotten or are exempt, else 1."""

@@ -19,12 +19,11 @@ from disinherit.common.graph.proto import (
     inheritance_to_proto,
     record_to_proto,
 )
-from disinherit.server.service.confirming import PERSON
-from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:
     from disinherit.families.importing import Imported
+    from disinherit.server.store.store import CoordinatorStore
 
 _FORMATS = (".json", ".graphml")
 _SHOWN = 20
@@ -103,6 +102,8 @@ def import_graph(
         if dry_run:
             pass
         elif database is not None:
+            from disinherit.server.service.confirming import PERSON
+
             refused = database.add_imported(imported.graph, imported.changed, actor=PERSON)
         elif out is not None:
             _write_file(imported, out)
@@ -119,6 +120,8 @@ def _database(store: Path | None, dry_run: bool) -> "Iterator[CoordinatorStore |
     if path is None or (dry_run and not path.exists()):
         yield None
         return
+    from disinherit.server.store.store import CoordinatorStore
+
     database = CoordinatorStore(path)
     try:
         yield database

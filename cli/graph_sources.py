@@ -10,7 +10,6 @@ from disinherit.common.errors import GraphError
 from disinherit.common.graph.formats import load_graph
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
-from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import coordinator_pb2 as pb
 
 SourceArgument = Annotated[
@@ -67,6 +66,9 @@ def read_graph(source: Path) -> InheritanceGraph:
         )
     if path.suffix in (".json", ".graphml"):
         return load_graph(path.read_bytes(), path.suffix[1:])
+    # Imported here: a graph of the coordinator or of a file needs no database, nor its extra.
+    from disinherit.server.store.store import CoordinatorStore
+
     store = CoordinatorStore(path)
     try:
         return store.graph()

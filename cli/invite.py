@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
-from disinherit.server.service.inviting import open_enrolment
 
 EXAMPLES = "Example: disinherit invite anna --config serve.toml"
 
@@ -18,6 +17,9 @@ def invite(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Print a token for `disinherit agent --enrol`; on the coordinator's machine only."""
+    # Imported here: `owner list` needs no database, nor its extra.
+    from disinherit.server.service.inviting import open_enrolment
+
     with open_enrolment(config) as (enrolment, settings):
         token = enrolment.invite(owner, hours * 3600)
     if form is Format.JSON:

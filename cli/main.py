@@ -28,6 +28,21 @@ COMMANDS = {
         "Train seven models that inherit from each other, forget a digit in all of them, show it.",
     ),
     "report": ("report:report", "Print a run's report and rewrite its HTML page."),
+    "init": (
+        "init:init",
+        "Write a first configuration with comments; files that exist are left alone.",
+    ),
+    "status": (
+        "status:status",
+        "Print whether the coordinator serves, who you are to it, and what needs you.",
+    ),
+    "doctor": (
+        "doctor:doctor",
+        "Check what this machine has and lacks; exit code 1 if it lacks something.",
+    ),
+    "owner": ("owner:app", "List the owners of models, and invite or revoke their agents."),
+    "token": ("token:app", "Make, list and revoke tokens; on the coordinator's machine only."),
+    "config": ("config:app", "Check configurations."),
     "simulate": (
         "simulate:simulate",
         "Train a scenario's models on simulated owners, forget in all of them, and measure.",
@@ -75,9 +90,10 @@ COMMANDS = {
 
 SECTIONS = {
     "Try it": ("demo", "simulate", "report", "bench"),
-    "Forget": ("request", "samples", "audit"),
-    "Models": ("model", "graph"),
-    "Run a fleet": ("serve", "ui", "agent", "deploy", "confirm"),
+    "Forget": ("status", "request", "samples", "audit"),
+    "Models": ("model", "graph", "owner"),
+    "Run a fleet": ("init", "config", "token", "serve", "ui", "agent", "deploy"),
+    "When something is wrong": ("doctor", "confirm"),
     "Other names": ("coverage", "invite", "revoke"),
 }
 """Heading in the help -> its commands."""

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from disinherit.cli.commands import Commands
+from disinherit.cli.completion import complete_models, complete_owners
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.model_lineage import LINEAGE_EXAMPLES, SHOW_EXAMPLES, lineage, show
 from disinherit.cli.output import (
     Format,
     FormatOption,
@@ -120,7 +122,14 @@ def register(
 @connected
 def withdraw(
     connection: Connection,
-    model_id: Annotated[str, typer.Argument(help="The version; its id becomes free again.")],
+    model_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="The version; its id becomes free again.",
+            autocompletion=complete_models,
+        ),
+    ],
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Withdraw a wrong registration; refused if the version has descendants or requests."""
@@ -133,7 +142,10 @@ def withdraw(
 @connected
 def list_models(
     connection: Connection,
-    owner: Annotated[str, typer.Option(help="Only versions of this owner.")] = "",
+    owner: Annotated[
+        str,
+        typer.Option(help="Only versions of this owner.", autocompletion=complete_owners),
+    ] = "",
     quiet: QuietOption = False,
     form: FormatOption = Format.TABLE,
 ) -> int:
@@ -147,6 +159,10 @@ def list_models(
     else:
         _show(records, form)
     return 0
+
+
+app.command(epilog=SHOW_EXAMPLES)(show)
+app.command(epilog=LINEAGE_EXAMPLES)(lineage)
 
 
 def _pairs(texts: list[str]) -> list[tuple[str, str, str]]:

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.output import print_line
-from disinherit.server.service.inviting import open_enrolment
 
 EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 
@@ -19,6 +18,9 @@ def revoke(
 
     A connected agent is disconnected within seconds. Invite the owner again to admit a new key.
     """
+    # Imported here: `owner list` needs no database, nor its extra.
+    from disinherit.server.service.inviting import open_enrolment
+
     with open_enrolment(config) as (enrolment, _):
         enrolment.revoke(owner)
     print_line(f"agents of {owner} are refused until it is invited again")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from disinherit.cli.commands import TRAINING
+from disinherit.cli.completion import names_in
 from disinherit.cli.method_options import (
     AlphaOption,
     DeltaEncodingOption,
@@ -42,6 +43,13 @@ EXAMPLES = (
 )
 
 
+DATASETS = (
+    *("mnist5k", "digits", "fashion-mnist", "fortunes", "glyphs"),
+    *("cifar100", "tiny-imagenet", "yahoo-answers"),
+)
+"""Names of data sets, which take seconds to ask for."""
+
+
 def _training(**settings: Any) -> Any:
     return typer.Option(rich_help_panel=TRAINING, **settings)
 
@@ -50,9 +58,10 @@ def simulate(
     scenario: Annotated[
         str,
         typer.Argument(
+            autocompletion=lambda: names_in("disinherit.simulations.scenario", "topologies"),
             help="federated, federated-two-roots, federated-three-roots, distributed, "
             "distributed-back, incremental, transfer, transfer-new-head, chain-N, fan-out-N, or a "
-            "TOML file."
+            "TOML file.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for models and reports.")],
@@ -68,8 +77,9 @@ def simulate(
     dataset: Annotated[
         str,
         _training(
+            autocompletion=lambda: list(DATASETS),
             help="mnist5k, digits, fashion-mnist, fortunes, glyphs, cifar100, tiny-imagenet, "
-            "yahoo-answers, or a path."
+            "yahoo-answers, or a path.",
         ),
     ] = "mnist5k",
     network: Annotated[

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from disinherit.cli.audit import attest
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.coverage import EXAMPLES as COVERAGE_EXAMPLES
+from disinherit.cli.coverage import coverage
 from disinherit.cli.output import (
     Format,
     FormatOption,
@@ -17,6 +20,7 @@ from disinherit.cli.output import (
 )
 from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
 from disinherit.cli.request.export import export
+from disinherit.cli.request.ids import RequestId
 from disinherit.cli.request.next_steps import waits_for_failed
 from disinherit.cli.request.plan import by_owner
 from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
@@ -39,8 +43,6 @@ if TYPE_CHECKING:
     Steering = UnaryUnaryMultiCallable[pb.ControlRequest, pb.RequestStatus]
 
 app = Commands("Submit requests to forget, approve them and follow them.")
-
-RequestId = Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")]
 
 
 app.command(epilog=PLAN_EXAMPLES)(plan)
@@ -223,5 +225,9 @@ def _steer(
     return 0
 
 
+app.command(epilog=COVERAGE_EXAMPLES.replace(" coverage", " request coverage"))(coverage)
 app.command(name="report", epilog=REPORT_EXAMPLES)(report)
+app.command(epilog="Example: disinherit request attest forget-0123456789ab --out attestation.json")(
+    attest
+)
 app.command(name="export", epilog=EXPORT_EXAMPLES)(export)

@@ -10,6 +10,7 @@ import typer
 from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import print_line
+from disinherit.cli.request.ids import RequestId
 from disinherit.cli.request.report import ask_report
 from disinherit.common.audit.attestation import read_statement
 from disinherit.common.audit.dsse import read_envelope
@@ -39,7 +40,7 @@ class ExportForm(enum.StrEnum):
 @connected
 def export(
     connection: Connection,
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    request_id: RequestId,
     form: Annotated[
         ExportForm,
         typer.Option(

@@ -14,6 +14,7 @@ from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_sources import ask_graph
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line, print_rich
+from disinherit.cli.request.ids import RequestId
 from disinherit.cli.request.status import exit_code, status_dict
 from disinherit.cli.request.words import in_words
 from disinherit.common.files import write_atomic
@@ -38,7 +39,7 @@ _ENDED = ("complete", "partial", "aborted", "rolled_back")
 @connected
 def report(
     connection: Connection,
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")],
+    request_id: RequestId,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the report as a page, ready to print, here."),

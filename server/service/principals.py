@@ -29,7 +29,7 @@ from msgspec import Meta
 
 from disinherit.common.errors import InputError, NotKnownError
 from disinherit.common.graph.identifiers import check_owner
-from disinherit.common.settings import Secret, Table, located, read
+from disinherit.common.settings import Secret, Table, located, parse, read
 
 _LOG = logging.getLogger(__name__)
 
@@ -103,6 +103,19 @@ class TokenBook:
             InputError: if the file cannot be read, or is not a token file.
         """
         return cls(_read(path))
+
+    @classmethod
+    def parse(cls, text: str, where: str) -> "TokenBook":
+        """Return the tokens in the text of a file.
+
+        Args:
+            text: the text.
+            where: the file, for errors.
+
+        Raises:
+            InputError: if it is no token file.
+        """
+        return cls(_checked(parse(_TokenFile, text, repr(where)), where))
 
     @property
     def tokens(self) -> tuple[Token, ...]:
@@ -209,9 +222,12 @@ class _TokenFile(Table):
 
 
 def _read(path: Path) -> list[Token]:
-    listed = read(_TokenFile, path, "a token file").token
-    with located(str(path)):
-        tokens = [_token(entry) for entry in listed]
+    return _checked(read(_TokenFile, path, "a token file"), str(path))
+
+
+def _checked(found: _TokenFile, where: str) -> list[Token]:
+    with located(where):
+        tokens = [_token(entry) for entry in found.token]
         _check_distinct(tokens)
     return tokens
 
