@@ -342,7 +342,7 @@ def test_what_grpc_says_is_for_those_who_ask(
     def fail(*_: object) -> None:
         raise _Failed
 
-    monkeypatch.setattr("disinherit.cli.connection.Connection._channel", fail)
+    monkeypatch.setattr("disinherit.cli.connection.Connection.open_channel", fail)
     assert run(["request", "list", *more]) == 3
     assert ("Errno 111" in error_line(capsys)) == bool(more)
 
