@@ -9,8 +9,8 @@ from securesystemslib.dsse import Envelope
 
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.ids import RequestId
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
-from disinherit.cli.request.ids import RequestId
 from disinherit.common.audit.attestation import read_statement, request_of
 from disinherit.common.audit.chain import AuditEntry, Problem
 from disinherit.common.audit.contradictions import find_fault, not_compared

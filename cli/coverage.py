@@ -1,8 +1,8 @@
 """`disinherit coverage`: affected versions of a request, with state and reason."""
 
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.ids import RequestId
 from disinherit.cli.output import Format, FormatOption, as_time, print_json
-from disinherit.cli.request.ids import RequestId
 from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import coordinator_pb2 as pb

@@ -10,6 +10,7 @@ from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.coverage import EXAMPLES as COVERAGE_EXAMPLES
 from disinherit.cli.coverage import coverage
+from disinherit.cli.ids import RequestId
 from disinherit.cli.output import (
     Format,
     FormatOption,
@@ -20,7 +21,6 @@ from disinherit.cli.output import (
 )
 from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
 from disinherit.cli.request.export import export
-from disinherit.cli.request.ids import RequestId
 from disinherit.cli.request.next_steps import waits_for_failed
 from disinherit.cli.request.plan import by_owner
 from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES

@@ -9,8 +9,8 @@ import typer
 
 from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.ids import RequestId
 from disinherit.cli.output import print_line
-from disinherit.cli.request.ids import RequestId
 from disinherit.cli.request.report import ask_report
 from disinherit.common.audit.attestation import read_statement
 from disinherit.common.audit.dsse import read_envelope

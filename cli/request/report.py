@@ -13,8 +13,8 @@ from rich.table import Table
 from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_sources import ask_graph
+from disinherit.cli.ids import RequestId
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line, print_rich
-from disinherit.cli.request.ids import RequestId
 from disinherit.cli.request.status import exit_code, status_dict
 from disinherit.cli.request.words import in_words
 from disinherit.common.files import write_atomic
