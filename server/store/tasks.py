@@ -126,7 +126,7 @@ def put_found_tasks(
     digests = find_digests([task.model_id for task in news])
     events = [
         (
-            _event(request_id, task, digests[task.model_id], fishers.get(task.model_id, ())),
+            _event(request_id, task, digests[task.model_id], fishers.get(task.model_id, ()), now),
             not _is_end(task, before.get(task.model_id)),
         )
         for task in news
@@ -161,11 +161,13 @@ def _is_end(task: Task, before: Task | None) -> bool:
     return task.state.settled or (before is not None and before.state.settled)
 
 
-def _event(request_id: str, task: Task, digest: str, fishers: Sequence[str]) -> AuditEvent:
+def _event(
+    request_id: str, task: Task, digest: str, fishers: Sequence[str], now: int
+) -> AuditEvent:
     after = task.successor if task.state.answered else None
     return AuditEvent(
         OF_TASK[task.state].value,
-        now_us(),
+        now,
         owner_actor(task.owner) if _is_owners_word(task) else COORDINATOR,
         request_id,
         task.model_id,

@@ -77,7 +77,12 @@ def test_every_transaction_that_changes_a_task_counts_it(world: World) -> None:
         world.store.roll_back("q")
         world.coordinator.run("q")
     writes = ("INSERT INTO task ", "UPDATE task ", "DELETE FROM task ")
-    changed = [t for t in counted.transactions if any(s.startswith(writes) for s in t)]
+    told = "UPDATE task SET told_us="  # no part of what a pass knows of a task
+    changed = [
+        statements
+        for statements in counted.transactions
+        if any(s.startswith(writes) and not s.startswith(told) for s in statements)
+    ]
     assert len(changed) > 10
     for statements in changed:
         assert any(s.startswith("UPDATE campaign SET task_changes=") for s in statements)
