@@ -57,14 +57,13 @@ def _plain(value: Any, depth: int) -> Any:
         return _plain(_exact(value), depth)
     if depth <= bool(value):
         raise AuditError(f"Expected an audit entry nested less than {_DEEPEST} levels deep.")
-    # Most values are text or small numbers: that saves a call for each.
+    # Most values are text, and stay as they are: that saves a call for each.
     if kind is dict:
-        return {
-            name: one
-            if type(one) in _LEAVES or (type(one) is int and -_LARGEST < one < _LARGEST)
-            else _plain(one, depth - 1)
-            for name, one in value.items()
-        }
+        plain = value.copy()
+        for name, one in value.items():
+            if type(one) not in _LEAVES:
+                plain[name] = _plain(one, depth - 1)
+        return plain
     return [one if type(one) in _LEAVES else _plain(one, depth - 1) for one in value]
 
 
