@@ -8,8 +8,8 @@ now      this state
 before   commit 6531f27, before a pass was one object and made one transaction for each answer
 
 CPU and clock are those of submitting and carrying out, in milliseconds per model, as means over
-the turns, and the ratio is that of the means.  Some turns contain a full collection of garbage, with
-the earlier state every other one, so that a median says little.
+the turns, and the ratio is that of the means.  Some turns collect all garbage, with the earlier
+state every other one, so that a median says little.
 """
 
 import json
