@@ -1,5 +1,6 @@
 """`disinherit serve`: the coordinator as a service."""
 
+import enum
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,13 @@ EXAMPLES = (
 )
 
 _AWAKE_SECONDS = 0.5
+
+
+class LogFormat(enum.StrEnum):
+    """Form of the lines of a log."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def serve(
@@ -61,6 +69,9 @@ def serve(
             "file by default."
         ),
     ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines of the log: text, or JSON with fields.")
+    ] = LogFormat.TEXT,
     plaintext: Annotated[
         bool, typer.Option("--plaintext", help="Without TLS, on this machine only.")
     ] = False,
@@ -74,7 +85,9 @@ def serve(
     from disinherit.common.errors import InputError
     from disinherit.common.files import keep_private
     from disinherit.server.ports.doors import use_descriptors
+    from disinherit.server.service.banner import describe
     from disinherit.server.service.hosting import Service
+    from disinherit.server.service.life_lines import JsonLines
     from disinherit.server.service.settings import as_place, read_settings, shows_password
 
     if database is not None and shows_password(database, sys.argv):
@@ -100,6 +113,9 @@ def serve(
             "machine only, give --plaintext."
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if log_format is LogFormat.JSON:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     keep_private()
     use_descriptors()
     service = Service(settings)
@@ -107,7 +123,14 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     service.start()
-    warn_line(f"serving on port {service.port}")
+    parts = describe(settings, service)
+    if log_format is LogFormat.JSON:
+        fields = {"event": "started", "settings": parts}
+        logging.getLogger(__name__).info("serving on port %d", service.port, extra=fields)
+    else:
+        warn_line(f"serving on port {service.port}")
+        for name, text in parts.items():
+            warn_line(f"  {name:<10} {text}")
     # Each wait has a timeout: a signal delivered to another thread (gRPC has some) does not wake
     # this one, and Python runs the handler only here.
     while not stopped.wait(_AWAKE_SECONDS):

@@ -172,6 +172,10 @@ class CampaignError(DisinheritError):
     """A campaign could not be carried out."""
 
 
+class NotDrivenError(CampaignError):
+    """A campaign that is not to be driven now, because a person or a threshold stopped it."""
+
+
 class HeldError(CampaignError):
     """A campaign that another coordinator drives."""
 

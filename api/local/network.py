@@ -46,7 +46,8 @@ from disinherit.local.loaders import count
 from disinherit.local.local_pass import forget_locally, put_back, take
 from disinherit.local.members import LoaderOwner, Member, Retrain
 from disinherit.local.outcome_table import ForgetResult, outcome_of, reservations
-from disinherit.server.planning.plan import not_reached_notes, plan
+from disinherit.server.planning.notes import not_reached_notes
+from disinherit.server.planning.plan import plan
 
 _OWNER = "network"
 
@@ -279,7 +280,8 @@ class Network:
             raise
         for name, record in before.items():
             self._record(record, self._members[name].record)
-        reasons = set(not_reached_notes(planned.not_reached))  # the outcomes have them
+        # The outcomes have these reasons.
+        reasons = {note.text for note in not_reached_notes(planned.not_reached)}
         notes = [note for note in planned.notes if note not in reasons]
         return ForgetResult(
             describe(request),

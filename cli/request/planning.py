@@ -65,6 +65,7 @@ def _of_store(
     # Imported here: the service needs none of it, and help stays fast.
     from disinherit.server.campaign.looking import find_preview
     from disinherit.server.service.packing import planned_to_proto
+    from disinherit.server.store.presence import find_presence
     from disinherit.server.store.store import CoordinatorStore
 
     path = store / "coordinator.db" if store.is_dir() else store
@@ -73,9 +74,12 @@ def _of_store(
     database = CoordinatorStore(path)
     try:
         found = find_preview(database, request)
+        with database.reading() as db:
+            present = find_presence(db, {model.owner for model in found.models})
     finally:
         database.close()
-    return [planned_to_proto(model) for model in found.models], list(found.notes)
+    models = [planned_to_proto(one, present.get(one.owner), found) for one in found.models]
+    return models, list(found.notes)
 
 
 def _model_dict(model: pb.PlannedModel) -> dict[str, Any]:

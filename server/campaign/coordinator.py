@@ -24,7 +24,7 @@ import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 
-from disinherit.common.errors import CampaignError, DisinheritError, GraphError
+from disinherit.common.errors import CampaignError, DisinheritError, GraphError, NotDrivenError
 from disinherit.common.wire.requests import Request
 from disinherit.server.campaign.apply import apply, evaluations, verify
 from disinherit.server.campaign.campaign_pass import Pass
@@ -311,7 +311,7 @@ def _check_drivable(driven: Driven) -> None:
     check_history(driven.lost)
     campaign = driven.campaign
     if not campaign.state.drivable:
-        raise CampaignError(
+        raise NotDrivenError(
             f"Expected campaign {campaign.request_id!r} to be running, but it is {campaign.state}. "
             "Approve or resume it first; what was aborted or rolled back is submitted under "
             "another id."

@@ -11,7 +11,12 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-from disinherit.common.errors import CampaignError, DisinheritError, InputError
+from disinherit.common.errors import (
+    CampaignError,
+    DisinheritError,
+    InputError,
+    NotDrivenError,
+)
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.now import now_us
@@ -143,7 +148,9 @@ class Driver:
         """Make one pass, and return whether it made progress; `None` if it failed."""
         try:
             result = self._run(id)
-        except CampaignError as error:  # somebody stopped it, or another coordinator drives it
+        except NotDrivenError:  # somebody stopped it since, as the log says
+            return False
+        except CampaignError as error:  # another coordinator drives it
             _LOG.warning("campaign %s: %s", id, error)
             return False
         except DisinheritError as error:

@@ -179,8 +179,11 @@ def _kept(
     kept.error = one_line(result.error)
     for delta in kept.deltas:
         delta.note = one_line(delta.note)
+    kept.ClearField("hardly_known")
     if not is_informative(result.forget):
-        kept.ClearField("forget")  # not measured: nothing was known on these samples
+        if result.HasField("forget"):
+            kept.hardly_known.CopyFrom(result.forget)
+        kept.ClearField("forget")  # it shows nothing: nothing was known on these samples
     if state is TaskState.INEFFECTIVE:
         kept.outcome = pb.OUTCOME_INEFFECTIVE
     del kept.forgotten[:]

@@ -5,7 +5,7 @@ coordinator has made tasks for them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
@@ -13,7 +13,7 @@ from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.limits import shown
 from disinherit.server.planning.plan import plan
 from disinherit.server.states import Task, TaskState, cleansed
-from disinherit.v1.unlearning_pb2 import Remedy, UnlearningRequest
+from disinherit.v1.unlearning_pb2 import ModelResult, Remedy, UnlearningRequest
 
 LARGEST_PAGE = 1000
 _LATE = "joins the campaign with the next pass over it"
@@ -36,6 +36,7 @@ class Covered:
         destroy_us: when the version itself is to be destroyed; 0 for never.
         destroyed_us: when its owner destroyed it; 0 if it did not.
         remedy: what was done so that it forgets.
+        result: what its owner reported; `None` if nothing, or if it was taken back.
     """
 
     model_id: str
@@ -50,6 +51,7 @@ class Covered:
     destroy_us: int = 0
     destroyed_us: int = 0
     remedy: Remedy.ValueType = Remedy.REMEDY_UNSPECIFIED
+    result: ModelResult | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def cover(
                 destroy_us=task.destroy_us,
                 destroyed_us=task.destroyed_us,
                 remedy=_remedy(task, record),
+                result=None if undone else task.result,
             )
         )
     return sorted(covered, key=lambda one: _position(graph, one.model_id))

@@ -4,7 +4,7 @@ A model must be dampened only with what it inherited.  So each group of models w
 upstream roots U(m) gets its own merged Fisher information.
 """
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from disinherit.common.errors import GraphError, RequestError
@@ -23,18 +23,23 @@ from disinherit.server.planning.coefficients import (
     find_coefficients,
     kept_of_change,
 )
+from disinherit.server.planning.notes import (
+    Note,
+    calibration_notes,
+    holder_notes,
+    origin_notes,
+    parentless_notes,
+    unreached_notes,
+)
 from disinherit.server.planning.recipes import Computed, find_computed
 from disinherit.server.planning.targets import check_targets, find_origins, find_starts
-from disinherit.server.planning.unreached import Unreached, asked_classes, find_unreached
+from disinherit.server.planning.unreached import find_unreached
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 _Pairs = tuple[tuple[str, str | None], ...]
 """Changes of class names in a root's packets."""
 _Key = frozenset[tuple[_Pairs, int]]
 """Identity of a group: changes of class names, each with its roots as bits."""
-_NOTHING: Arrivals = {}
-_FEW = 5
-"""Maximum number of versions listed in a note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,20 @@ class Plan:
         failed: affected models that cannot be dampened -> reason.
         not_reached: affected models that no class to forget arrives at -> reason; they do not
             change, and a person has to decide.
-        notes: information for the approver.
+        remarks: information for the approver.
     """
 
     affected: tuple[str, ...]
     groups: tuple[Group, ...]
     exempt: Mapping[str, str]
     failed: Mapping[str, str]
-    notes: tuple[str, ...]
+    remarks: tuple[Note, ...]
     not_reached: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The texts of the remarks."""
+        return tuple(note.text for note in self.remarks)
 
     @property
     def dampened(self) -> tuple[str, ...]:
@@ -157,17 +167,17 @@ def plan(
         groups=groups,
         exempt=exempt,
         failed=failed,
-        notes=(
-            *_calibration_notes(request),
-            *_origin_notes(origins),
-            *_unreached_notes(unreached),
-            *_notes(
+        remarks=(
+            *calibration_notes(request),
+            *origin_notes(origins),
+            *unreached_notes(unreached),
+            *holder_notes(
                 graph.models() if holders is None else holders,
                 request,
                 followed,
                 by_changes=asked.method.inherits_delta,
             ),
-            *_parentless_notes(parentless, request, followed),
+            *parentless_notes(parentless, request, followed),
         ),
         not_reached=unreached.models,
     )
@@ -213,116 +223,6 @@ def _in_order(key: _Key, roots: tuple[str, ...]) -> tuple[tuple[str, ...], tuple
     of_root = {position: pairs for pairs, some in key for position in bits(some)}
     positions = sorted(of_root)
     return tuple(roots[p] for p in positions), tuple(of_root[p] for p in positions)
-
-
-def _calibration_notes(request: UnlearningRequest) -> Iterable[str]:
-    rounds = request.method.calibration_rounds
-    if rounds:
-        yield (
-            f"{rounds} rounds of calibration are to follow in the Flower app of the federation "
-            "(`disinherit.calibrate`), which alone can run them: global models lose accuracy until "
-            "then."
-        )
-
-
-def _origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterable[str]:
-    for root, chain in origins.items():
-        yield (
-            f"{root} was unlearned from {', '.join(chain)}: models derived from those know what "
-            f"{root} knows, so they are affected, too."
-        )
-
-
-def not_reached_notes(models: Mapping[str, str]) -> Iterator[str]:
-    """Yield the notes of a plan on models that it does not reach.
-
-    Args:
-        models: model -> why.
-    """
-    by_reason: dict[str, list[str]] = {}
-    for model, reason in models.items():
-        by_reason.setdefault(reason, []).append(model)
-    for reason, some in by_reason.items():
-        yield f"{', '.join(some)}: not reached, {reason}."
-
-
-def _unreached_notes(unreached: Unreached) -> Iterable[str]:
-    yield from not_reached_notes(unreached.models)
-    unsure: dict[str, list[str]] = {}
-    for model, why in unreached.unsure.items():
-        unsure.setdefault(why, []).append(model)
-    for why, models in unsure.items():
-        yield f"{', '.join(models)}: {why}."
-
-
-def _notes(
-    holders: Iterable[ModelRecord],
-    request: UnlearningRequest,
-    followed: Followed,
-    *,
-    by_changes: bool,
-) -> Iterable[str]:
-    """Yield notes on versions, by training provenance, that the roots may miss."""
-    asked = asked_classes(request)
-    of_root = {root.model_id: set(root.classes) for root in request.roots}
-    everywhere = {name for names in asked for name in names}
-    inherited: dict[int, set[str]] = {}
-    also: list[str] = []
-    for record in holders:
-        arrivals = followed.arrivals.get(record.id, _NOTHING)
-        if id(arrivals) not in inherited:
-            inherited[id(arrivals)] = _inherited(arrivals, asked)
-        names = inherited[id(arrivals)]
-        counts = record.provenance.samples_per_class if record.provenance else {}
-        held = {name for name, count in counts.items() if count}
-        missed = sorted((held & everywhere) - names)
-        if missed:
-            yield (
-                f"{record.id} was trained directly on {', '.join(missed)}, and no root that it "
-                "inherits from is to forget that: this request does not reach it there. Add it as "
-                "a root to include it."
-            )
-        if held & names - of_root.get(record.id, set()):
-            also.append(record.id)
-    if also:
-        done = "dampened as descendants, with the Fisher information of the given roots"
-        if by_changes:
-            done = "changed as descendants, by the changes of the given roots"
-        yield f"{', '.join(also)} also trained directly on classes to forget; they are {done}."
-
-
-def _parentless_notes(
-    records: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
-) -> Iterable[str]:
-    """Yield notes on versions that may have inherited a class to forget from an unknown parent."""
-    everywhere = {name for names in asked_classes(request) for name in names}
-    found: dict[str, list[str]] = {}
-    for record in records:
-        if record.provenance is None or record.id in followed.arrivals:
-            continue
-        counts = record.provenance.samples_per_class
-        named = sorted(x for x in everywhere.intersection(record.labels) if not counts.get(x))
-        if named:
-            found.setdefault(", ".join(named), []).append(record.id)
-    for names, ids in found.items():
-        more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
-        yield (
-            f"{', '.join(ids[:_FEW])}{more}: {names} among the classes, not trained on directly, "
-            "and registered without a parent: if they inherited that from a root, this request "
-            "does not reach it there. Register what they were derived from."
-        )
-
-
-def _inherited(arrivals: Arrivals, asked: Mapping[frozenset[str], int]) -> set[str]:
-    """Return a model's names of the classes that its roots are to forget."""
-    return {
-        naming.renaming[name]
-        for naming, present in arrivals.items()
-        for classes, some in asked.items()
-        if some & present
-        for name in classes
-        if name in naming.renaming
-    }
 
 
 def check_plan(planned: Plan) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.server.planning.message_sizes import estimate_bytes
+from disinherit.server.planning.notes import Note
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -41,10 +43,19 @@ class Preview:
     Attributes:
         models: the affected versions, ancestors first.
         notes: information for the approver.
+        remarks: the same, with what each is about.
+        missing_summaries: the roots of which no Fisher summary is registered, though it is asked
+            for: their owners can answer only as long as they have the training data.
+        bytes_from_roots: estimate of what the roots' owners send; 0 if it is not known.
+        bytes_to_owners: estimate of what is sent to all owners; 0 if it is not known.
     """
 
     models: tuple[PlannedModel, ...]
     notes: tuple[str, ...]
+    remarks: tuple[Note, ...] = ()
+    missing_summaries: tuple[str, ...] = ()
+    bytes_from_roots: int = 0
+    bytes_to_owners: int = 0
 
 
 def preview(
@@ -82,4 +93,9 @@ def preview(
         )
         for model in sorted(planned.affected, key=lambda id: (graph.model(id).created_us, id))
     ]
-    return Preview(tuple(models), planned.notes)
+    sent, given = estimate_bytes(graph, request, planned)
+    asked = [root.model_id for root in request.roots if root.classes]
+    if request.method.mechanism:
+        asked = []  # what descendants inherit then is not Fisher information
+    missing = [root for root in asked if not graph.model(root).fisher_digest]
+    return Preview(tuple(models), planned.notes, planned.remarks, tuple(missing), sent, given)

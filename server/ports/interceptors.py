@@ -45,16 +45,20 @@ class RefusalLog(grpc.ServerInterceptor):
             return handler
         answer = behaviour_of(handler)
         watching = _stream if handler.response_streaming else _answer
-        watched = functools.partial(watching, details.method, answer)
-        # An attribute names the threads that answer.
-        watched.__dict__.update(vars(answer))
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
-        return make(watched, handler.request_deserializer, handler.response_serializer)
+        return rewrapped(handler, functools.partial(watching, details.method, answer))
+
+
+def rewrapped(handler: Handler, behaviour: Behaviour) -> Handler:
+    """Return a handler with another function, which calls that of the handler."""
+    # An attribute names the threads that answer.
+    behaviour.__dict__.update(vars(behaviour_of(handler)))
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    return make(behaviour, handler.request_deserializer, handler.response_serializer)
 
 
 def _answer(method: str, behaviour: Behaviour, request: Any, context: grpc.ServicerContext) -> Any:
@@ -75,7 +79,7 @@ def _stream(
         raise
 
 
-class _Ending(Protocol):
+class Ending(Protocol):
     """Methods of gRPC's context that types-grpcio omits."""
 
     def code(self) -> grpc.StatusCode | None:
@@ -89,7 +93,7 @@ class _Ending(Protocol):
 
 def _note(method: str, context: grpc.ServicerContext) -> None:
     """Log a failed call if it was refused."""
-    ending = cast("_Ending", context)
+    ending = cast("Ending", context)
     code = ending.code()
     if code in _REFUSALS:
         reason = (ending.details() or b"").decode(errors="replace")

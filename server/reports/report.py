@@ -19,6 +19,8 @@ from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, Cove
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import entries_about
 from disinherit.server.store.audit_events import (
+    OF_EVENT,
+    OF_OUTCOME,
     AuditKind,
     graph_details,
     method_details,
@@ -27,9 +29,22 @@ from disinherit.server.store.audit_events import (
 )
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.notifications import ModelTimes, find_times
 from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
+
+_NEVER = ModelTimes()
+_DECISIONS = frozenset(
+    kind.value
+    for kind in (
+        *OF_EVENT.values(),
+        *OF_OUTCOME.values(),
+        AuditKind.RECEIVED,
+        AuditKind.RESENT,
+        AuditKind.WAVE_DECIDED,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +59,7 @@ class ModelReport:
         destroyed_us: when its owner destroyed it, by the audit log; 0 if it did not.
         held_by: a version of the same owner with identical weights, which kept them; `""` without
             one.
+        times: when its owner was told of the request, and when it had done it.
     """
 
     covered: Covered
@@ -52,6 +68,7 @@ class ModelReport:
     notified_us: int
     destroyed_us: int = 0
     held_by: str = ""
+    times: ModelTimes = _NEVER
 
     def statement_entry(self) -> dict[str, Json]:
         """Return its entry in attestations."""
@@ -92,6 +109,7 @@ class Report:
         gaps: open gaps of the campaign.
         entries: number of audit entries about the request.
         head: hash of the last of these entries.
+        decisions: those about the whole request, from its submission to its end.
     """
 
     request: UnlearningRequest
@@ -106,6 +124,7 @@ class Report:
     gaps: tuple[Gap, ...]
     entries: int
     head: str
+    decisions: tuple[AuditEntry, ...] = ()
 
 
 def report_of(store: CoordinatorStore, request_id: str) -> Report:
@@ -135,9 +154,11 @@ def make_report(db: Connection, request_id: str) -> Report:
     updated = {row.model_id: row.updated_us for row in rows}
     entries = [read_entry(line) for _, line in entries_about(db, request_id)]
     latest = {(entry.event.kind, entry.event.model_id): entry for entry in entries}
+    covered = cover(graph, request, tasks, updated)
+    told = find_times(db, request_id, tasks)
     models = tuple(
-        _model(covered, tasks.get(covered.model_id), latest)
-        for covered in cover(graph, request, tasks, updated)
+        _model(one, tasks.get(one.model_id), latest, told.get(one.model_id, _NEVER))
+        for one in covered
     )
     statement_models = tuple(model.statement_entry() for model in models)
     lineage = _logged_graph(entries) or graph_details(
@@ -160,11 +181,15 @@ def make_report(db: Connection, request_id: str) -> Report:
         gaps=tuple(find_gaps(method_details(request.method), statement_models)),
         entries=len(entries),
         head=entries[-1].hash if entries else "",
+        decisions=tuple(entry for entry in entries if entry.event.kind in _DECISIONS),
     )
 
 
 def _model(
-    covered: Covered, task: Task | None, latest: Mapping[tuple[str, str], AuditEntry]
+    covered: Covered,
+    task: Task | None,
+    latest: Mapping[tuple[str, str], AuditEntry],
+    times: ModelTimes,
 ) -> ModelReport:
     notified = latest.get((AuditKind.NOTIFIED, covered.model_id))
     gone = latest.get((AuditKind.DESTROYED, covered.model_id))
@@ -181,6 +206,7 @@ def _model(
         notified_us=notified.event.time_us if notified is not None else 0,
         destroyed_us=gone.event.time_us if gone is not None else 0,
         held_by=str(gone.event.parameters.get("held_by", "")) if gone is not None else "",
+        times=times,
     )
 
 

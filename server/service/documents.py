@@ -1,6 +1,7 @@
 """Handlers for reports, attestations, the audit log, and signing keys."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from securesystemslib.dsse import Envelope
 
@@ -8,10 +9,25 @@ from disinherit.common.errors import InputError, NotFoundError, NotNowError, Req
 from disinherit.server.reports.report import ModelReport, Report, report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.service.paging import page_size
-from disinherit.server.store.audit import entries_about
+from disinherit.server.store.audit import entries_about, entries_after, last_sequence
 from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.signing import KnownKey, find_keys
 from disinherit.server.store.store import CoordinatorStore
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """The end of the whole audit log.
+
+    Attributes:
+        sequence: number of the last entry; 0 for an empty log.
+        head: its hash.
+        key_id: id of the key that signs exports and attestations; `""` if nothing is signed.
+    """
+
+    sequence: int
+    head: str
+    key_id: str
 
 
 class Records:
@@ -70,6 +86,18 @@ class Records:
         end = start + page_size(size)
         following = ids[end - 1] if end < len(ids) else ""
         return report, report.models[start:end], following
+
+    def log_end(self) -> LogEnd:
+        """Return the end of the audit log."""
+        with self._store.reading() as db:
+            last = entries_after(db, last_sequence(db) - 1, 1)
+            keys = find_keys(db) if self._seal is not None else ()
+        entry = last[-1] if last else None
+        return LogEnd(
+            0 if entry is None else entry.sequence,
+            "" if entry is None else entry.hash,
+            keys[-1].key_id if keys else "",
+        )
 
     def attestation(self, request_id: str) -> Envelope:
         """Return the signed attestation of an ended campaign.

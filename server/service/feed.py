@@ -79,6 +79,12 @@ class Feed:
             self._since = self._head = last_sequence(db)
         self._thread.start()
 
+    @property
+    def listeners(self) -> int:
+        """The number of watches of the fleet and of requests."""
+        with self._changed:
+            return self._listeners + self._watched.total()
+
     def stop(self) -> None:
         """Stop, and end everything that listens."""
         self._stopping.set()

@@ -1,9 +1,10 @@
 """Assembly of a running coordinator: store, driver, health and gRPC server."""
 
 import functools
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
+import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -13,20 +14,26 @@ from disinherit.server.campaign.contact import Contacts
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.ports.interceptors import RefusalLog
+from disinherit.server.ports.metering import CallMeter
 from disinherit.server.recurring import Recurring
 from disinherit.server.service.authentication import Authentication
 from disinherit.server.service.documents import Records
 from disinherit.server.service.feed import Feed
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
+from disinherit.server.service.life_lines import log_events
 from disinherit.server.service.listening import listen
+from disinherit.server.service.metrics import Metrics
+from disinherit.server.service.metrics_page import MetricsPage
 from disinherit.server.service.models import Models
 from disinherit.server.service.owners import Owners
+from disinherit.server.service.plans import Plans
 from disinherit.server.service.principals import TokenFile
 from disinherit.server.service.renewal import keep_valid, renew
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.servicer import CoordinatorServicer
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.service.setup import Setup
+from disinherit.server.service.webhooks import Webhooks
 from disinherit.server.store.database import Database
 from disinherit.server.store.log_mark import mark_file
 from disinherit.server.store.signed_log import SignedLog
@@ -56,7 +63,10 @@ class Service:
 
     Attributes:
         port: its port.
+        place: the database, without its password.
         fleet: the agent side; `None` if it serves no agents.
+        setup: says how it is set up.
+        metrics_page: serves metrics once it has started; `None` if none are to be served.
 
     Raises:
         InputError: if a setting cannot be used.
@@ -66,12 +76,18 @@ class Service:
     def __init__(
         self, settings: ServeSettings, routes: Sequence[Route] = (), health_seconds: float = 2.0
     ) -> None:
+        self._settings = settings
+        self.metrics_page: MetricsPage | None = None
         tokens = TokenFile(settings.tokens)
         self._authentication = Authentication(tokens)
-        self._server, self.port = listen(
-            settings.listen, settings.tls, [RefusalLog(), self._authentication]
-        )
         self._database = Database(settings.database)
+        self.place = self._database.name
+        self._metrics: Metrics | None = None
+        interceptors: list[grpc.ServerInterceptor] = [RefusalLog(), self._authentication]
+        if settings.metrics is not None:
+            self._metrics = Metrics(self._database, self._queues())
+            interceptors.insert(0, CallMeter(self._metrics.call_ended))
+        self._server, self.port = listen(settings.listen, settings.tls, interceptors)
         self._store = CoordinatorStore(self._database, settings.packets)
         self._store.signed_log = self._open_log(settings.signing_key)
         self._store.watch_history()
@@ -93,7 +109,11 @@ class Service:
             routes = [*routes, Route(transport, self.fleet.reaches)]
         coordinator = Coordinator(self._store, RoutedTransport(routes), patience=_PATIENCE_SECONDS)
         self._open_campaigns = OpenCampaigns(coordinator)
-        self._feed = Feed(self._store)
+        self._feed = Feed(self._store, log_events)
+        self._webhooks = Webhooks(self._store, settings.webhooks)
+        self.setup = Setup(
+            settings, tokens, self._store, self._store.signed_log, self._count_agents
+        )
         servicer = CoordinatorServicer(
             Models(self._store, self._heard_of),
             Requests(
@@ -104,8 +124,9 @@ class Service:
                 release=self._release,
             ),
             Records(self._store, self._store.signed_log),
-            Setup(settings, tokens, self._store, self._store.signed_log, self._count_agents),
+            self.setup,
             Owners(self._store),
+            Plans(coordinator),
             self._feed,
         )
         coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
@@ -148,10 +169,26 @@ class Service:
         for mailbox in self._mailboxes:
             mailbox.release(request_id)
 
+    def _queues(self) -> dict[str, Callable[[], int]]:
+        """Return what waits or is open, by name."""
+        return {
+            "agent_tasks": lambda: self.fleet.hub.open_tasks() if self.fleet is not None else 0,
+            "writers": lambda: self._database.writers_waiting,
+            "watches": lambda: self._feed.listeners,
+        }
+
     def start(self) -> None:
-        """Start to serve and to drive campaigns."""
+        """Start to serve and to drive campaigns.
+
+        Raises:
+            InputError: if the metrics cannot be served at their address.
+            StoreError: if the store cannot be used.
+        """
+        if self._metrics is not None and self._settings.metrics is not None:
+            self.metrics_page = MetricsPage(self._settings.metrics, self._metrics.page)
         self._monitor.start()
         self._feed.start()
+        self._webhooks.start()
         self._server.start()
         self._driver.start()
 
@@ -164,8 +201,11 @@ class Service:
         self._monitor.stop()
         stopped = self._server.stop(grace)
         self._feed.stop()  # ends watches, which would take all of that time
+        self._webhooks.stop()
         stopped.wait()
         self._authentication.close()
+        if self.metrics_page is not None:
+            self.metrics_page.stop()
         if self._renewal is not None:
             self._renewal.stop()
         if self.fleet is not None:

@@ -1,25 +1,25 @@
 """Submission, control and status of unlearning requests."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from disinherit.common.errors import NotAllowedError, NotFoundError, NotNowError, RequestError
-from disinherit.common.limits import shown
 from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_request
 from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import CoveragePage
 from disinherit.server.reports.report import coverage_of
 from disinherit.server.service.feed import Feed
-from disinherit.server.service.packing import listed_to_proto, planned_to_proto, some_notes
-from disinherit.server.service.paging import Key, fetch_page, fitting, page_size
+from disinherit.server.service.packing import listed_to_proto
+from disinherit.server.service.paging import Key, fetch_page, page_size
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
 from disinherit.server.store.approvals import find_plan_digest
 from disinherit.server.store.campaigns import Campaign
 from disinherit.server.store.cleared import find_done
 from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.notifications import ModelTimes, find_times
 from disinherit.server.store.request_rows import find_submitted
 from disinherit.server.store.status import RequestStatus, find_status, page_statuses
 from disinherit.v1 import coordinator_pb2 as pb
@@ -113,38 +113,6 @@ class Requests:
             return self._store.campaign(request_id).state.ended
         except RequestError:
             return False
-
-    def plan(
-        self, request: UnlearningRequest, size: int, token: str
-    ) -> tuple[Sequence[pb.PlannedModel], Sequence[str], str]:
-        """Return a page of what a submission would do; nothing is stored.
-
-        Args:
-            request: the request.
-            size: page size; 0 for the default.
-            token: the last version of the page before; `""` for the first page.
-
-        Returns:
-            The affected versions, ancestors first; notes for the approver, on the first page only;
-            and the next page's token, `""` on the last page.
-
-        Raises:
-            InputError: if the request would be refused, or the token is invalid.
-        """
-        found = self._coordinator.preview(received_request(request), notes=not token)
-        start = 0
-        if token:
-            places = {model.model_id: place for place, model in enumerate(found.models)}
-            if token not in places:
-                raise RequestError(
-                    f"Expected the page token of an earlier answer, but got {shown(token)}."
-                )
-            start = places[token] + 1
-        count = page_size(size)
-        models = [planned_to_proto(model) for model in found.models[start : start + count]]
-        models = models[: fitting(models)]
-        more = start + len(models) < len(found.models)
-        return models, some_notes(found.notes), models[-1].model_id if more else ""
 
     def move(
         self,
@@ -315,8 +283,10 @@ class Requests:
         except RequestError as error:
             raise NotFoundError(str(error)) from None
 
-    def coverage(self, request_id: str, size: int, token: str) -> CoveragePage:
-        """Return a page of the versions that a request affects, ancestors first.
+    def coverage(
+        self, request_id: str, size: int, token: str
+    ) -> tuple[CoveragePage, Mapping[str, ModelTimes]]:
+        """Return a page of the versions that a request affects, ancestors first, and their times.
 
         Args:
             request_id: the request.
@@ -328,7 +298,9 @@ class Requests:
             InputError: if the token is invalid.
         """
         self._campaign(request_id)
-        return coverage_of(self._store, request_id, page_size(size), token)
+        found = coverage_of(self._store, request_id, page_size(size), token)
+        with self._store.reading() as db:
+            return found, find_times(db, request_id, [one.model_id for one in found.models])
 
     def _campaign(self, request_id: str) -> Campaign:
         try:

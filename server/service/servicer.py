@@ -21,14 +21,18 @@ from disinherit.server.service.packing import (
     event_for,
     listed_to_proto,
     model_report_to_proto,
+    status_for,
     status_to_proto,
+    summary_for,
     summary_to_proto,
 )
 from disinherit.server.service.paging import fitting
+from disinherit.server.service.plans import Plans
 from disinherit.server.service.refusals import status_of
 from disinherit.server.service.requests import Requests
 from disinherit.server.service.setup import Setup
 from disinherit.server.states import CampaignEvent
+from disinherit.server.store.notifications import ModelTimes
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import coordinator_pb2_grpc, graph_pb2
 
@@ -48,6 +52,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         records: handles calls about records.
         setup: handles calls about callers and settings.
         owners: handles calls about owners.
+        plans: handles calls about what a submission would do.
         feed: tells what happens.
     """
 
@@ -58,6 +63,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         records: Records,
         setup: Setup,
         owners: Owners,
+        plans: Plans,
         feed: Feed,
     ) -> None:
         self._feed = feed
@@ -66,6 +72,7 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self._requests = requests
         self._records = records
         self._owners = owners
+        self._plans = plans
 
     def WhoAmI(  # noqa: N802
         self, request: pb.WhoAmIRequest, context: grpc.ServicerContext
@@ -162,14 +169,10 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self, request: pb.PlanRequestRequest, context: grpc.ServicerContext
     ) -> pb.PlanRequestResponse:
         """Return a page of what a submission would do."""
-
-        def answer() -> pb.PlanRequestResponse:
-            models, notes, token = self._requests.plan(
-                request.request, request.page_size, request.page_token
-            )
-            return pb.PlanRequestResponse(models=models, notes=notes, next_page_token=token)
-
-        return _answered(context, answer)
+        return _answered(
+            context,
+            lambda: self._plans.plan(request.request, request.page_size, request.page_token),
+        )
 
     def ApproveRequest(  # noqa: N802
         self, request: pb.ControlRequest, context: grpc.ServicerContext
@@ -224,7 +227,10 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self, request: pb.GetRequestRequest, context: grpc.ServicerContext
     ) -> pb.RequestStatus:
         """Return the status of a request."""
-        return _answered(context, lambda: status_to_proto(self._requests.show(request.id)))
+        return _answered(
+            context,
+            lambda: status_for(caller(), status_to_proto(self._requests.show(request.id))),
+        )
 
     def ListRequests(  # noqa: N802
         self, request: pb.ListRequestsRequest, context: grpc.ServicerContext
@@ -233,7 +239,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
 
         def answer() -> pb.ListRequestsResponse:
             listed, token = self._requests.list(request.page_size, request.page_token)
-            return pb.ListRequestsResponse(requests=listed, next_page_token=token)
+            shown = [status_for(caller(), status) for status in listed]
+            return pb.ListRequestsResponse(requests=shown, next_page_token=token)
 
         return _answered(context, answer)
 
@@ -243,7 +250,8 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         """Yield the status of a request, now and after every change, until its campaign ends."""
         context.add_callback(self._feed.wake)
         statuses = self._requests.watch(request.id, context.is_active)
-        return _streamed(context, map(listed_to_proto, statuses))
+        who = caller()
+        return _streamed(context, (status_for(who, listed_to_proto(one)) for one in statuses))
 
     def ExportAudit(  # noqa: N802
         self, request: pb.ExportAuditRequest, context: grpc.ServicerContext
@@ -269,8 +277,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
             count = fitting(packed)
             if count < len(packed):
                 token = packed[count - 1].coverage.model_id
+            summary = summary_for(caller(), summary_to_proto(report, self._records.log_end()))
             return pb.GetReportResponse(
-                summary=summary_to_proto(report), models=packed[:count], next_page_token=token
+                summary=summary, models=packed[:count], next_page_token=token
             )
 
         return _answered(context, answer)
@@ -313,8 +322,11 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         """Return a page of a campaign's coverage."""
 
         def answer() -> pb.GetCoverageResponse:
-            page = self._requests.coverage(request.id, request.page_size, request.page_token)
-            models = [coverage_to_proto(covered) for covered in page.models]
+            page, times = self._requests.coverage(request.id, request.page_size, request.page_token)
+            models = [
+                coverage_to_proto(covered, times.get(covered.model_id, ModelTimes()))
+                for covered in page.models
+            ]
             count = fitting(models)
             token = page.next_page_token if count == len(models) else models[count - 1].model_id
             return pb.GetCoverageResponse(models=models[:count], next_page_token=token)

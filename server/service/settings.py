@@ -22,22 +22,35 @@
     listen = "0.0.0.0:50052"
     enrol_listen = "0.0.0.0:50053"
 
+    [metrics]                     # optional: serve figures for Prometheus, over HTTP
+    listen = "127.0.0.1:9464"     # the default
+
+    [[webhooks]]                  # optional: tell another program, as often as needed
+    url = "https://chat.example.org/hook"
+    secret = "webhook.secret"     # signs the messages
+    events = ["awaiting_approval", "halted", "done", "deadline_near"]  # the default
+    deadline_near = "24h"         # the default
+    details = false               # whether to send reasons and names of models
+
 Paths in a file are relative to its folder.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 from msgspec.structs import asdict
 
+from disinherit.common.durations import seconds
 from disinherit.common.errors import InputError
 from disinherit.common.settings import Filled, Secret, Table, located, read
 from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.service.listening import TlsFiles, check_address
+from disinherit.server.service.webhook_messages import EVENTS
+from disinherit.server.service.webhooks import WebhookSettings
 
 
 class _Tls(Table):
@@ -58,6 +71,18 @@ class _Agents(Table):
     agents: Annotated[int, Meta(ge=1)] | None = None
 
 
+class _Metrics(Table):
+    listen: str = "127.0.0.1:9464"
+
+
+class _Webhook(Table):
+    url: Secret  # may contain a password
+    secret: Filled
+    events: list[Literal["awaiting_approval", "halted", "done", "deadline_near"]] | None = None
+    deadline_near: str = "24h"
+    details: bool = False
+
+
 class _ServiceFile(Table):
     database: Secret | None = None  # a URL may contain a password
     packets: Secret | None = None
@@ -67,6 +92,8 @@ class _ServiceFile(Table):
     tls: _Tls | None = None
     signing: _Signing | None = None
     agents: _Agents | None = None
+    metrics: _Metrics | None = None
+    webhooks: tuple[_Webhook, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +110,8 @@ class ServeSettings:
         agents: settings of the agent side; `None` to serve no agents.
         signing_key: file of the signing key; `None` for the default, which is beside an SQLite
             file. With another database, the default is not to sign.
+        metrics: `host:port` where it serves metrics; `None` for nowhere.
+        webhooks: who is told when a campaign needs somebody, or is over.
     """
 
     database: str | Path
@@ -93,6 +122,8 @@ class ServeSettings:
     approval: bool = True
     agents: FleetSettings | None = None
     signing_key: Path | None = None
+    metrics: str | None = None
+    webhooks: Sequence[WebhookSettings] = ()
 
 
 def read_settings(
@@ -165,6 +196,13 @@ def _read(config: Path) -> dict[str, Any]:
     values["signing_key"] = None if found.signing is None else folder / found.signing.key
     if found.agents is not None:
         values["agents"] = _fleet(found.agents, config)
+    values["webhooks"] = [
+        _webhook(one, number, config) for number, one in enumerate(found.webhooks, start=1)
+    ]
+    if found.metrics is not None:
+        values["metrics"] = found.metrics.listen
+        with located(f"metrics.listen in {str(config)!r}"):
+            check_address(found.metrics.listen)
     if found.listen is not None:
         with located(f"listen in {str(config)!r}"):
             check_address(found.listen)
@@ -172,6 +210,17 @@ def _read(config: Path) -> dict[str, Any]:
         key: folder / path for key, path in asdict(found.tls or _Tls()).items() if path is not None
     }
     return {key: value for key, value in values.items() if value is not None} | {"tls": tls}
+
+
+def _webhook(found: _Webhook, number: int, config: Path) -> WebhookSettings:
+    with located(f"webhooks[{number}] in {str(config)!r}"):
+        return WebhookSettings(
+            url=found.url,
+            secret=config.parent / found.secret,
+            events=EVENTS if found.events is None else tuple(found.events),
+            near_seconds=seconds(found.deadline_near),
+            details=found.details,
+        )
 
 
 def _fleet(found: _Agents, config: Path) -> FleetSettings:

@@ -10,9 +10,10 @@ so is one that was replaced: the open one would take writes that no other proces
 import functools
 import sqlite3
 import threading
+import time
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,11 @@ class FairLock:
         self._lock = threading.Lock()
         self._taken = False
         self._waiting: deque[threading.Event] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """The number of threads that wait for it."""
+        return len(self._waiting)
 
     @contextmanager
     def taken(self, seconds: float) -> Iterator[bool]:
@@ -93,6 +99,8 @@ class Database:
     Attributes:
         name: the database in messages, without its password.
         file: the SQLite file; `None` for any other database.
+        observe: called after each transaction with `read` or `write` and its seconds, and with
+            `wait` and the seconds that a writer of this process waited for its turn.
 
     Raises:
         StoreError: if the URL is malformed or its driver is not installed.
@@ -100,6 +108,7 @@ class Database:
 
     def __init__(self, url: str | Path) -> None:
         self.name = str(url)
+        self.observe: Callable[[str, float], None] = lambda *_: None
         self._turns = FairLock()
         with self._errors():
             address = _address(url)
@@ -122,13 +131,18 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Begin a transaction that only reads."""
-        with self._errors(), self._engine.begin() as connection:
+        with self._timed("read"), self._errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Begin a transaction that excludes all other writers."""
-        with self._errors(), self._in_turn(), self._writer.begin() as connection:
+        with (
+            self._errors(),
+            self._in_turn(),
+            self._timed("write"),
+            self._writer.begin() as connection,
+        ):
             if connection.dialect.name == "postgresql":
                 lock = text("SELECT pg_advisory_xact_lock(:key)")
                 connection.execute(lock, {"key": _WRITERS_LOCK})
@@ -162,6 +176,11 @@ class Database:
                     f"Expected to be able to write to {self.name!r}, but it is read-only."
                 )
 
+    @property
+    def writers_waiting(self) -> int:
+        """The number of this process's threads that wait to write."""
+        return self._turns.waiting
+
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
         """Let this process's threads write one by one, and wait without holding a connection.
@@ -169,13 +188,23 @@ class Database:
         SQLite's waiters poll, which is unfair; on a server they would hold connections that readers
         need.
         """
+        started = time.perf_counter()
         with self._turns.taken(_WAIT_SECONDS) as acquired:
+            self.observe("wait", time.perf_counter() - started)
             if not acquired:
                 raise StoreError(
                     f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another "
                     "thread is still writing. Try again."
                 )
             yield
+
+    @contextmanager
+    def _timed(self, kind: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.observe(kind, time.perf_counter() - started)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

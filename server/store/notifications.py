@@ -7,12 +7,14 @@ for Fisher information, or a notice if it has nothing to do.
 """
 
 from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, case, select, update
 
 from disinherit.common.audit.chain import AuditEvent
+from disinherit.common.audit.export import read_entry
 from disinherit.server.now import now_us
-from disinherit.server.states import Task
+from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.tables import AUDIT, TASKS
@@ -52,6 +54,51 @@ def notified_events(request_id: str, owner: str, models: Iterable[str]) -> list[
         make_event(AuditKind.NOTIFIED, actor, request_id=request_id, model_id=m, owner=owner)
         for m in models
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTimes:
+    """When what happened to an affected version, in microseconds since the epoch; 0 for not.
+
+    Attributes:
+        told_us: when its owner was sent the message that it answered first.
+        acknowledged_us: when its owner had first answered a message about it.
+        done_us: when it was verified, if it still is.
+    """
+
+    told_us: int = 0
+    acknowledged_us: int = 0
+    done_us: int = 0
+
+
+def find_times(db: Connection, request_id: str, models: Collection[str]) -> dict[str, ModelTimes]:
+    """Return model -> times, of some affected versions."""
+    found: dict[str, ModelTimes] = {}
+    listed = sorted(models)
+    kinds = (AuditKind.NOTIFIED.value, AuditKind.VERIFIED.value)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = listed[start : start + _AT_ONCE]
+        query = select(TASKS.c.model_id, TASKS.c.told_us, TASKS.c.state)
+        of_some = TASKS.c.request_id == request_id, TASKS.c.model_id.in_(some)
+        rows = db.execute(query.where(*of_some)).all()
+        logged = select(AUDIT.c.entry).where(
+            AUDIT.c.request_id == request_id, AUDIT.c.model_id.in_(some), AUDIT.c.kind.in_(kinds)
+        )
+        acknowledged: dict[str, int] = {}
+        verified: dict[str, int] = {}
+        for line in db.scalars(logged.order_by(AUDIT.c.sequence)):
+            event = read_entry(line).event
+            if event.kind == AuditKind.NOTIFIED:
+                acknowledged.setdefault(event.model_id, event.time_us)
+            else:
+                verified[event.model_id] = event.time_us
+        for row in rows:
+            found[row.model_id] = ModelTimes(
+                row.told_us,
+                acknowledged.get(row.model_id, 0),
+                verified.get(row.model_id, 0) if row.state == TaskState.VERIFIED else 0,
+            )
+    return found
 
 
 def put_told(

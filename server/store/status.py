@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from disinherit.common.audit.export import read_entry
+from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.campaigns import (
     Campaign,
     find_campaign,
     find_some_campaigns,
     page_campaigns,
 )
-from disinherit.server.store.tables import REQUESTS, TASKS, parse
+from disinherit.server.store.tables import AUDIT, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 
@@ -26,6 +28,10 @@ class RequestStatus:
         tasks: task state -> number of affected versions.
         waves: the number of waves in its roll-out.
         plan: SHA-256 of its current plan while it needs an approval; else `""`.
+        received_us: when it was submitted, by the coordinator's clock; 0 if that is not known.
+        submitted_by: who did, as in the audit log; `""` if that is not known.
+        approved_us: when it was last approved; 0 if it was not.
+        approved_by: who did; `""` if it was not.
     """
 
     request: UnlearningRequest
@@ -33,6 +39,10 @@ class RequestStatus:
     tasks: Mapping[str, int]
     waves: int
     plan: str = ""
+    received_us: int = 0
+    submitted_by: str = ""
+    approved_us: int = 0
+    approved_by: str = ""
 
 
 def find_status(db: Connection, request_id: str) -> RequestStatus:
@@ -76,7 +86,34 @@ def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[RequestStat
     for id, state, number, wave in db.execute(grouped):
         counts[id][state] = number
         waves[id] = max(waves[id], wave)
+    received, approved = _find_decisions(db, ids)
     return [
-        RequestStatus(parse(UnlearningRequest, requests[id]), campaign, counts[id], waves[id] + 1)
+        RequestStatus(
+            parse(UnlearningRequest, requests[id]),
+            campaign,
+            counts[id],
+            waves[id] + 1,
+            "",
+            *received.get(id, (0, "")),
+            *approved.get(id, (0, "")),
+        )
         for id, campaign in zip(ids, campaigns, strict=True)
     ]
+
+
+def _find_decisions(
+    db: Connection, ids: Sequence[str]
+) -> tuple[dict[str, tuple[int, str]], dict[str, tuple[int, str]]]:
+    """Return request -> time and actor: of its submission, and of its last approval."""
+    query = select(AUDIT.c.entry).where(
+        AUDIT.c.request_id.in_(ids),
+        AUDIT.c.model_id == "",
+        AUDIT.c.kind.in_([AuditKind.RECEIVED.value, AuditKind.APPROVED.value]),
+    )
+    received: dict[str, tuple[int, str]] = {}
+    approved: dict[str, tuple[int, str]] = {}
+    for line in db.scalars(query.order_by(AUDIT.c.sequence)):
+        event = read_entry(line).event
+        found = received if event.kind == AuditKind.RECEIVED else approved
+        found[event.request_id] = event.time_us, event.actor
+    return received, approved

@@ -36,6 +36,7 @@ READ = {
     "docs/federation.md": {"toml": 2},
     "docs/privacy.md": {"toml": 2},
     "docs/scenarios.md": {"toml": 1},
+    "docs/service.md": {"toml": 1},
 }
 """Page -> blocks of settings and data that a test reads; those of federation.md: test_readme.py."""
 

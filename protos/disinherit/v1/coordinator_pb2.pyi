@@ -680,7 +680,9 @@ class PlannedModel(_message.Message):
     """Whether its owner is connected now; if not, when it last was, 0 for never."""
     owner_last_seen_us: _builtins.int
     missing_summary: _builtins.bool
-    """Whether it is a root without the Fisher summary that its owner has to answer with."""
+    """Whether it is a root of which no Fisher summary is registered, though it is asked for: its owner
+    can answer only as long as it has the training data.
+    """
     @_builtins.property
     def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___InheritedShare]:
         """Of the roots that it inherits from. Empty where descendants inherit Fisher information."""
@@ -772,8 +774,8 @@ class PlanSummary(_message.Message):
     """Owners of affected versions, and how many of them are connected now."""
     owners_online: _builtins.int
     bytes_from_roots: _builtins.int
-    """Estimates of what the roots' owners send, and of what is sent to all owners; 0 if the records do
-    not say how large the models are.
+    """Estimates, from above, of what the roots' owners send and of what is sent to all owners; 0 if the
+    records do not say how large the roots are.
     """
     bytes_to_owners: _builtins.int
     @_builtins.property
@@ -782,7 +784,7 @@ class PlanSummary(_message.Message):
 
     @_builtins.property
     def missing_summaries(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Roots without the Fisher summary that their owners have to answer with."""
+        """Roots of which no Fisher summary is registered, though it is asked for."""
 
     def __init__(
         self,
@@ -1160,7 +1162,7 @@ class ModelCoverage(_message.Message):
     """What was done so that it forgets."""
     told_us: _builtins.int
     """When its owner was sent the message about this version that it answered first, and when it had
-    answered; 0 if it has not.
+    answered; 0 if it has not, or had before that was stored.
     """
     acknowledged_us: _builtins.int
     done_us: _builtins.int

@@ -1,0 +1,147 @@
+"""Notes of a plan, for who approves it: what is worth to know, and what the request may miss."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from disinherit.common.graph.records import ModelRecord
+from disinherit.server.planning.class_names import Arrivals, Followed
+from disinherit.server.planning.unreached import Unreached, asked_classes
+from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+_NOTHING: Arrivals = {}
+_FEW = 5
+"""Maximum number of versions listed in a note."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence about a plan.
+
+    Attributes:
+        text: the sentence.
+        models: the versions that it is about; empty if it is about the whole request.
+        warning: whether the request may miss what it is to reach, unless somebody changes it.
+    """
+
+    text: str
+    models: tuple[str, ...] = ()
+    warning: bool = False
+
+
+def calibration_notes(request: UnlearningRequest) -> Iterator[Note]:
+    """Yield the note on rounds that a federation is to run afterwards."""
+    rounds = request.method.calibration_rounds
+    if rounds:
+        yield Note(
+            f"{rounds} rounds of calibration are to follow in the Flower app of the federation "
+            "(`disinherit.calibrate`), which alone can run them: global models lose accuracy until "
+            "then."
+        )
+
+
+def origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterator[Note]:
+    """Yield the notes on roots that were unlearned before, given the versions that each was."""
+    for root, chain in origins.items():
+        yield Note(
+            f"{root} was unlearned from {', '.join(chain)}: models derived from those know what "
+            f"{root} knows, so they are affected, too.",
+            (root,),
+        )
+
+
+def not_reached_notes(models: Mapping[str, str]) -> Iterator[Note]:
+    """Yield the notes of a plan on models that it does not reach.
+
+    Args:
+        models: model -> why.
+    """
+    by_reason: dict[str, list[str]] = {}
+    for model, reason in models.items():
+        by_reason.setdefault(reason, []).append(model)
+    for reason, some in by_reason.items():
+        yield Note(f"{', '.join(some)}: not reached, {reason}.", tuple(some), warning=True)
+
+
+def unreached_notes(unreached: Unreached) -> Iterator[Note]:
+    """Yield the notes on versions that are not reached, or may not be."""
+    yield from not_reached_notes(unreached.models)
+    unsure: dict[str, list[str]] = {}
+    for model, why in unreached.unsure.items():
+        unsure.setdefault(why, []).append(model)
+    for why, models in unsure.items():
+        yield Note(f"{', '.join(models)}: {why}.", tuple(models), warning=True)
+
+
+def holder_notes(
+    holders: Iterable[ModelRecord],
+    request: UnlearningRequest,
+    followed: Followed,
+    *,
+    by_changes: bool,
+) -> Iterator[Note]:
+    """Yield notes on versions, by training provenance, that the roots may miss."""
+    asked = asked_classes(request)
+    of_root = {root.model_id: set(root.classes) for root in request.roots}
+    everywhere = {name for names in asked for name in names}
+    inherited: dict[int, set[str]] = {}
+    also: list[str] = []
+    for record in holders:
+        arrivals = followed.arrivals.get(record.id, _NOTHING)
+        if id(arrivals) not in inherited:
+            inherited[id(arrivals)] = _inherited(arrivals, asked)
+        names = inherited[id(arrivals)]
+        counts = record.provenance.samples_per_class if record.provenance else {}
+        held = {name for name, count in counts.items() if count}
+        missed = sorted((held & everywhere) - names)
+        if missed:
+            yield Note(
+                f"{record.id} was trained directly on {', '.join(missed)}, and no root that it "
+                "inherits from is to forget that: this request does not reach it there. Add it as "
+                "a root to include it.",
+                (record.id,),
+                warning=True,
+            )
+        if held & names - of_root.get(record.id, set()):
+            also.append(record.id)
+    if also:
+        done = "dampened as descendants, with the Fisher information of the given roots"
+        if by_changes:
+            done = "changed as descendants, by the changes of the given roots"
+        text = f"{', '.join(also)} also trained directly on classes to forget; they are {done}."
+        yield Note(text, tuple(also), warning=True)
+
+
+def parentless_notes(
+    records: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
+) -> Iterator[Note]:
+    """Yield notes on versions that may have inherited a class to forget from an unknown parent."""
+    everywhere = {name for names in asked_classes(request) for name in names}
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.provenance is None or record.id in followed.arrivals:
+            continue
+        counts = record.provenance.samples_per_class
+        named = sorted(x for x in everywhere.intersection(record.labels) if not counts.get(x))
+        if named:
+            found.setdefault(", ".join(named), []).append(record.id)
+    for names, ids in found.items():
+        more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
+        yield Note(
+            f"{', '.join(ids[:_FEW])}{more}: {names} among the classes, not trained on directly, "
+            "and registered without a parent: if they inherited that from a root, this request "
+            "does not reach it there. Register what they were derived from.",
+            tuple(ids),
+            warning=True,
+        )
+
+
+def _inherited(arrivals: Arrivals, asked: Mapping[frozenset[str], int]) -> set[str]:
+    """Return a model's names of the classes that its roots are to forget."""
+    return {
+        naming.renaming[name]
+        for naming, present in arrivals.items()
+        for classes, some in asked.items()
+        if some & present
+        for name in classes
+        if name in naming.renaming
+    }

@@ -1,0 +1,66 @@
+"""What a service says of itself when it starts."""
+
+from collections import Counter
+
+from disinherit.server.service.hosting import Service
+from disinherit.server.service.settings import ServeSettings
+from disinherit.v1 import coordinator_pb2 as pb
+
+
+def describe(settings: ServeSettings, service: Service) -> dict[str, str]:
+    """Return the name and the description of each part of a running service.
+
+    Args:
+        settings: its settings.
+        service: the service.
+
+    Raises:
+        StoreError: if the store cannot be used.
+    """
+    system = service.setup.system()
+    host = settings.listen.rpartition(":")[0]
+    return {
+        "version": f"disinherit {system.release}",
+        "operators": f"{host}:{service.port}, {_channel(settings)}",
+        "tokens": f"{settings.tokens} ({_roles(system)})",
+        "approval": "campaigns wait for an approver" if system.approval else "not needed",
+        "agents": _agents(settings, service),
+        "store": f"{service.place} (revision {system.revision})",
+        "metrics": _metrics(settings, service),
+        "webhooks": ", ".join(one.host for one in settings.webhooks) or "none",
+        "signing": f"key {system.key_id}" if system.key_id else "nothing is signed",
+    }
+
+
+def _channel(settings: ServeSettings) -> str:
+    tls = settings.tls
+    if tls is None:
+        return "plaintext, on this machine only"
+    mutual = f", clients with certificates of {tls.client_ca}" if tls.client_ca else ""
+    return f"TLS with {tls.certificate}{mutual}"
+
+
+def _roles(system: pb.System) -> str:
+    roles = Counter(token.role.partition(":")[0] for token in system.tokens)
+    return ", ".join(f"{number} {role}" for role, number in sorted(roles.items())) or "none"
+
+
+def _metrics(settings: ServeSettings, service: Service) -> str:
+    if settings.metrics is None or service.metrics_page is None:
+        return "not served"
+    host = settings.metrics.rpartition(":")[0]
+    return f"http://{host}:{service.metrics_page.port}/metrics"
+
+
+def _agents(settings: ServeSettings, service: Service) -> str:
+    if settings.agents is None or service.fleet is None:
+        return "not served"
+    server = service.fleet.server
+    listen, enrol = (
+        f"{address.rpartition(':')[0]}:{port}"
+        for address, port in (
+            (settings.agents.listen, server.port),
+            (settings.agents.enrol_listen, server.enrol_port),
+        )
+    )
+    return f"{listen}, to enrol {enrol}"
