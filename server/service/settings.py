@@ -196,9 +196,9 @@ def _read(config: Path) -> dict[str, Any]:
     values["signing_key"] = None if found.signing is None else folder / found.signing.key
     if found.agents is not None:
         values["agents"] = _fleet(found.agents, config)
-    values["webhooks"] = [
+    values["webhooks"] = tuple(
         _webhook(one, number, config) for number, one in enumerate(found.webhooks, start=1)
-    ]
+    )
     if found.metrics is not None:
         values["metrics"] = found.metrics.listen
         with located(f"metrics.listen in {str(config)!r}"):

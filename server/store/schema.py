@@ -1,11 +1,14 @@
 """Schema revisions of the database, and upgrades to the latest."""
 
+import logging
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
 from disinherit.common.errors import StoreError
 from disinherit.server.store.database import Database
+
+_LOG = logging.getLogger(__name__)
 
 REVISIONS = (
     "0001",
@@ -78,7 +81,10 @@ def prepare(database: Database) -> None:
         current = is_current(db)
     if not current:
         with database.writing() as db:
+            before = find_revision(db)
             upgrade(db)
+        if before is not None:
+            _LOG.info("the database was upgraded from revision %s to %s", before, REVISIONS[-1])
 
 
 def find_revision(db: Connection) -> str | None:
