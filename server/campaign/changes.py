@@ -16,7 +16,7 @@ from disinherit.server.store.campaigns import Driven, Known, find_driven
 from disinherit.server.store.cleared import check_claim
 from disinherit.server.store.graph import find_records
 from disinherit.server.store.leases import Lease
-from disinherit.server.store.notifications import notified_events, put_told
+from disinherit.server.store.notifications import notified_events
 from disinherit.server.store.packets import put_packets
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.successors import put_successors
@@ -82,6 +82,7 @@ class Change:
         self._id = driven.campaign.request_id
         self._graph = graph
         self._events: list[tuple[AuditEvent, bool]] = []
+        self._told: set[str] = set()
 
     def put(self, tasks: Sequence[Task], fishers: Mapping[str, Sequence[str]] = _NONE) -> None:
         """Add or change tasks, at most one for a model.
@@ -97,7 +98,9 @@ class Change:
             known = self.tasks.get(model) or self.driven.tasks.get(model)
             if known is not None:
                 before[model] = known
-        stored, events = put_found_tasks(self.db, self._id, tasks, before, self._digests, fishers)
+        stored, events = put_found_tasks(
+            self.db, self._id, tasks, before, self._digests, fishers, self._told
+        )
         self.changes += 1
         self._events += events
         self.tasks |= {task.model_id: task for task in stored}
@@ -144,9 +147,9 @@ class Change:
         Args:
             owner: the owner that answered.
             models: the versions that the message to it named.
-            tasked: whether the message was their task.
+            tasked: whether the message was their task, which is put next.
         """
-        put_told(self.db, self._id, models, tasked=tasked)
+        self._told.update(models if tasked else ())
         self._events += [(event, True) for event in notified_events(self._id, owner, models)]
 
     def log(self) -> None:

@@ -9,11 +9,10 @@ for Fisher information, or a notice if it has nothing to do.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, case, select, update
+from sqlalchemy import Connection, select
 
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.audit.export import read_entry
-from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
@@ -22,15 +21,6 @@ from disinherit.server.store.tables import AUDIT, TASKS
 _AT_ONCE = 500
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_UNTOLD = update(TASKS).where(
-    TASKS.c.request_id == bindparam("of_request"),
-    TASKS.c.model_id.in_(bindparam("of_models", expanding=True)),
-    TASKS.c.told_us == 0,
-)
-_TOLD = _UNTOLD.values(told_us=bindparam("now"))
-_TOLD_BY_TASK = _UNTOLD.values(
-    told_us=case((TASKS.c.given_us > 0, TASKS.c.given_us), else_=bindparam("now"))
-)
 
 
 def find_notified(db: Connection, request_id: str) -> set[str]:
@@ -93,31 +83,12 @@ def find_times(db: Connection, request_id: str, models: Collection[str]) -> dict
             else:
                 verified[event.model_id] = event.time_us
         for row in rows:
-            found[row.model_id] = ModelTimes(
-                row.told_us,
-                acknowledged.get(row.model_id, 0),
-                verified.get(row.model_id, 0) if row.state == TaskState.VERIFIED else 0,
-            )
+            answered = acknowledged.get(row.model_id, 0)
+            # Of a root's query and of a notice, only the time of the answer is known.
+            told = min(row.told_us or answered, answered)
+            done = verified.get(row.model_id, 0) if row.state == TaskState.VERIFIED else 0
+            found[row.model_id] = ModelTimes(told, answered, done)
     return found
-
-
-def put_told(
-    db: Connection, request_id: str, models: Collection[str], *, tasked: bool = False
-) -> None:
-    """Store when owners got the message about some versions that they answered, if not known yet.
-
-    Args:
-        db: a transaction that writes.
-        request_id: the request.
-        models: the versions that the message named; at most as many as one message has.
-        tasked: whether it was their task, whose time is known; that of other messages is now, by
-            which they were answered.
-    """
-    listed = sorted(models)
-    for start in range(0, len(listed), _AT_ONCE):
-        some = listed[start : start + _AT_ONCE]
-        values = {"of_request": request_id, "of_models": some, "now": now_us()}
-        db.execute(_TOLD_BY_TASK if tasked else _TOLD, values)
 
 
 def record_not_notified(db: Connection, request_id: str, tasks: Iterable[Task]) -> None:

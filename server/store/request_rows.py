@@ -28,7 +28,8 @@ _CHANGE_TASKS = (
     .values(
         given_us=case(
             (TASKS.c.given_us < bindparam("given"), bindparam("given")), else_=TASKS.c.given_us
-        )
+        ),
+        told_us=case((TASKS.c.told_us == 0, bindparam("told")), else_=TASKS.c.told_us),
     )
 )
 _UPDATE_TASKS = _CHANGE_TASKS.where(TASKS.c.model_id == bindparam("of_model"))
@@ -117,7 +118,11 @@ def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict
 
 
 def put_tasks(
-    db: Connection, request_id: str, tasks: Iterable[Task], before: Mapping[str, Task]
+    db: Connection,
+    request_id: str,
+    tasks: Iterable[Task],
+    before: Mapping[str, Task],
+    told: Collection[str] = (),
 ) -> None:
     """Add or change the rows of tasks, those that change alike by one statement, as one change.
 
@@ -128,16 +133,18 @@ def put_tasks(
         request_id: the request.
         tasks: the tasks, at most one for a model.
         before: model -> its task with the result in its row, of those that have one.
+        told: models whose owners answered the message with their task.
     """
     tasks = list(tasks)
     if not tasks:
         return
     new, answered = [], []
-    alike: dict[tuple[str, str, int, int], list[str]] = {}
+    alike: dict[tuple[str, str, int, int, int], list[str]] = {}
     now = now_us()
     for task in tasks:
         known = before.get(task.model_id)
-        changed = (task.state.value, one_line(task.reason), task.wave, task.given_us)
+        sent = known.given_us if known is not None and task.model_id in told else 0
+        changed = (task.state.value, one_line(task.reason), task.wave, task.given_us, sent)
         if known is not None and task.result == known.result:
             alike.setdefault(changed, []).append(task.model_id)
             continue
@@ -147,7 +154,7 @@ def put_tasks(
             answered.append({"of_request": request_id, "of_model": task.model_id, **row})
             continue
         row |= {"request_id": request_id, "model_id": task.model_id, "owner": task.owner}
-        row |= {"late": int(task.late), "given_us": row.pop("given")}
+        row |= {"late": int(task.late), "given_us": row.pop("given"), "told_us": row.pop("told")}
         new.append(row)
     if new:
         db.execute(_INSERT_TASKS, new)
@@ -199,5 +206,6 @@ def _count_change(db: Connection, request_id: str) -> None:
     db.execute(_COUNT_CHANGE, {"of_request": request_id})
 
 
-def _changed(state: str, reason: str, wave: int, given: int, now: int) -> dict[str, Any]:
-    return {"state": state, "reason": reason, "wave": wave, "updated_us": now, "given": given}
+def _changed(state: str, reason: str, wave: int, given: int, told: int, now: int) -> dict[str, Any]:
+    row = {"state": state, "reason": reason, "wave": wave, "updated_us": now}
+    return row | {"given": given, "told": told}

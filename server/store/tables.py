@@ -90,7 +90,7 @@ TASKS = Table(
     Column("late", BigInteger, nullable=False, server_default="0"),
     # The latest time, by the coordinator's clock, at which its owner was asked; 0 for never.
     Column("given_us", BigInteger, nullable=False, server_default="0"),
-    # When a message about it first reached its owner; 0 if none did, as far as is known.
+    # When its owner was sent the task that it answered first; 0 if it has not.
     Column("told_us", BigInteger, nullable=False, server_default="0"),
     Index("ix_task_destroy", "destroy_us"),
     Index("ix_task_model", "model_id"),

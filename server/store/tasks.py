@@ -99,6 +99,7 @@ def put_found_tasks(
     before: Mapping[str, Task],
     find_digests: Callable[[Collection[str]], Mapping[str, str]],
     fishers: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    told: Collection[str] = (),
 ) -> tuple[list[Task], list[tuple[AuditEvent, bool]]]:
     """Add or change tasks.
 
@@ -114,6 +115,7 @@ def put_found_tasks(
         before: model -> its task as this transaction read it.
         find_digests: returns model -> SHA-256 of its weights.
         fishers: as for `change_tasks`.
+        told: models whose owners answered the message with their task.
 
     Returns:
         The tasks as they are stored; and events to log with `append_news`, each with whether it is
@@ -121,7 +123,7 @@ def put_found_tasks(
     """
     now = now_us()
     stored = [_kept(task, before, now) for task in tasks]
-    put_tasks(db, request_id, stored, before)
+    put_tasks(db, request_id, stored, before, told)
     news = [task for task in tasks if _is_news(task, before.get(task.model_id))]
     digests = find_digests([task.model_id for task in news])
     events = [

@@ -1162,7 +1162,7 @@ class ModelCoverage(_message.Message):
     """What was done so that it forgets."""
     told_us: _builtins.int
     """When its owner was sent the message about this version that it answered first, and when it had
-    answered; 0 if it has not, or had before that was stored.
+    answered; 0 if it has not. Where only the time of the answer is known, the first is that, too.
     """
     acknowledged_us: _builtins.int
     done_us: _builtins.int
