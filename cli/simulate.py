@@ -60,8 +60,8 @@ def simulate(
         typer.Argument(
             autocompletion=lambda: names_in("disinherit.simulations.scenario", "topologies"),
             help="federated, federated-two-roots, federated-three-roots, distributed, "
-            "distributed-back, incremental, transfer, transfer-new-head, chain-N, fan-out-N, or a "
-            "TOML file.",
+            "distributed-back, incremental, transfer, transfer-new-head, fine-tunes, chain-N, "
+            "fan-out-N, or a TOML file.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for models and reports.")],
@@ -85,8 +85,8 @@ def simulate(
     network: Annotated[
         str | None,
         _training(
-            help="cnn, mlp, resnet18, torchvision/..., timm/...; text, lstm, transformer. By "
-            "default one that fits the data."
+            help="cnn, mlp, resnet18, efficientnet-lite0, torchvision/..., timm/...; text, lstm, "
+            "transformer. By default one that fits the data."
         ),
     ] = None,
     clients: Annotated[int, _training(help="Number of owners.")] = 5,

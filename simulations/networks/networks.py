@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from disinherit.common.errors import InputError
 from disinherit.common.models.heads import Head, HeadLayer
 from disinherit.simulations.data.datasets import Dataset
+from disinherit.simulations.networks import efficientnet
 from disinherit.simulations.networks.resnet import WIDTHS, resnet18_features
 from disinherit.simulations.networks.text_networks import (
     PADDING,
@@ -72,8 +73,9 @@ class NetworkSpec:
     """All that is needed to build a network again elsewhere.
 
     Attributes:
-        name: `cnn`, `mlp`, `resnet18`, `torchvision/...` or `timm/...` for images; `text` (a mean
-            of embeddings), `lstm` or `transformer` for token ids.
+        name: `cnn`, `mlp`, `resnet18`, `torchvision/...`, `timm/...` or `efficientnet-lite0`, the
+            one that does not start at random, for images; `text` (a mean of embeddings), `lstm`
+            or `transformer` for token ids.
         input_shape: of one sample: `(channels, H, W)` or `(L,)`.
         classes: number of rows of the head, `C`.
         vocabulary: number of token ids for texts, 0 for images.
@@ -106,6 +108,11 @@ class NetworkSpec:
         if self.name == "cnn" and min(self.input_shape[1:]) < 4:
             raise InputError(
                 f"Expected images of at least 4 x 4 pixels for network 'cnn', but got "
+                f"{self.input_shape}."
+            )
+        if self.name == efficientnet.NAME and self.input_shape[0] not in (1, 3):
+            raise InputError(
+                f"Expected images of 1 or 3 channels for network {self.name!r}, but got "
                 f"{self.input_shape}."
             )
         if self.classes < 1:
@@ -178,6 +185,8 @@ class NetworkSpec:
             return RecurrentFeatures(self.vocabulary, _EMBEDDING, _FEATURES), _FEATURES
         if self.name == "transformer":
             return TransformerFeatures(self.vocabulary, self.input_shape[0], _FEATURES), _FEATURES
+        if self.name == efficientnet.NAME:
+            return efficientnet.PretrainedFeatures(), efficientnet.WIDTH
         if is_vision(self.name):
             return vision_features(self.name, self.input_shape)
         return _text_features(self.vocabulary), _FEATURES
@@ -192,12 +201,12 @@ def check_network(name: str) -> None:
     """Check that a network has a name that is known.
 
     Raises:
-        InputError: if it is neither embedded nor of a vision package.
+        InputError: if it is neither embedded nor of a package.
     """
-    if name not in known_networks() and not is_vision(name):
+    if name not in (*known_networks(), efficientnet.NAME) and not is_vision(name):
         raise InputError(
-            f"Expected a network among {', '.join(known_networks())}, torchvision/... or timm/..., "
-            f"but got {name!r}."
+            f"Expected a network among {', '.join(known_networks())}, {efficientnet.NAME}, "
+            f"torchvision/... or timm/..., but got {name!r}."
         )
 
 

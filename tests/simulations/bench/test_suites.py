@@ -6,6 +6,8 @@ import pytest
 
 from disinherit.common.errors import InputError
 from disinherit.simulations.bench.suites import Aims, declaration, load_suite
+from disinherit.simulations.data import fonts
+from disinherit.simulations.data.fonts import SYSTEM_FOLDER
 
 GOOD = """
 seeds = [0, 1]
@@ -96,9 +98,25 @@ def test_what_makes_no_sense_is_refused_by_name(
 
 
 def test_a_suite_that_is_not_there_names_those_that_are() -> None:
-    names = "classes, depth, paper, privacy, quick, roots, samples, skew, standard"
+    names = (
+        "classes, deep-classes, depth, glyphs, paper, privacy, quick, roots, samples, skew, "
+        "standard, vision"
+    )
     with pytest.raises(InputError, match=names):
         load_suite("no-such-suite")
+
+
+@pytest.mark.skipif(
+    not (SYSTEM_FOLDER / "truetype" / "freefont").is_dir(), reason="needs fonts-freefont-ttf"
+)
+@pytest.mark.parametrize("name", ["glyphs", "vision"])
+def test_suites_of_glyphs_fit_the_fonts_that_there_are(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "FOUNDRIES", {"GNU": fonts.FOUNDRIES["GNU"]})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    assert load_suite(name).name == name
 
 
 @pytest.mark.parametrize("name", ["quick", "depth", "privacy", "skew"])
