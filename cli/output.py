@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -104,18 +103,6 @@ class _PrintableConsole(Console):
             else:
                 lines = (printable(line) for line in segment.text.split("\n"))
                 yield Segment("\n".join(lines), segment.style)
-
-
-def as_time(microseconds: int) -> str | None:
-    """Return a time as ISO 8601 in UTC; `None` for 0.
-
-    Example:
-        >>> as_time(1_000_000)
-        '1970-01-01T00:00:01+00:00'
-    """
-    if not microseconds:
-        return None
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
 
 
 def _escaped(text: str) -> str:

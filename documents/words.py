@@ -1,6 +1,7 @@
-"""Numbers and lists as people read them; `n/a` could not be computed, and is never zero."""
+"""Numbers, lists and times as people read them; `n/a` could not be computed, and is no zero."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -66,3 +67,15 @@ def joined(names: Sequence[str]) -> str:
     if len(names) > 6:
         return ", ".join(names[:5]) + f" and {len(names) - 5} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def as_time(microseconds: int) -> str | None:
+    """Return a time as ISO 8601 in UTC; `None` for 0.
+
+    Example:
+        >>> as_time(1_000_000)
+        '1970-01-01T00:00:01+00:00'
+    """
+    if not microseconds:
+        return None
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")

@@ -231,3 +231,15 @@ def test_a_coordinator_that_is_gone_is_said_in_one_line() -> None:
 def test_tokens_are_not_typed_into_pages_without_tls(host: str, names: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="Expected TLS files"):
         Address(host, host_names=names)
+
+
+def test_the_report_and_the_letter_are_files_for_whoever_may_see_the_campaign(
+    found: Dashboard,
+) -> None:
+    client = signed_in(found, "viewer")
+    assert "/campaign/report?id=q" in client.get("/campaign?id=q").text
+    report = client.get("/campaign/report?id=q")
+    assert report.headers["content-disposition"] == 'attachment; filename="q.report.html"'
+    assert "What this report does not show" in report.text
+    assert "Dear [name]," in client.get("/campaign/letter?id=q").text
+    assert signed_in(found, "anna").get("/campaign/report?id=q").status_code == 403

@@ -1,8 +1,12 @@
-"""Files to keep: attestations, exports of the audit log, and the graph for other programs."""
+"""Files to keep: reports, letters, attestations, exports of the audit log."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from disinherit.documents.campaign.gathering import gather_records, gather_report
+from disinherit.documents.campaign.letter import write_letter
+from disinherit.documents.campaign.page import render_campaign
+from disinherit.documents.campaign.values import report_values
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -40,8 +44,26 @@ def audit_log(page: Page) -> Download:
     return Download(f"{request_id or 'audit'}.jsonl", data, "application/jsonl")
 
 
+def report(page: Page) -> Download:
+    """Return the report of a request as a page that needs no coordinator, ready to print."""
+    request_id = page.needed("id", "?id=forget-0123456789ab")
+    values = report_values(*gather_report(page.visitor, request_id))
+    text = render_campaign(gather_records(page.visitor, values))
+    return Download(f"{request_id}.report.html", text.encode(), "text/html; charset=utf-8")
+
+
+def letter(page: Page) -> Download:
+    """Return a letter to the person who asked, as a template."""
+    request_id = page.needed("id", "?id=forget-0123456789ab")
+    values = report_values(*gather_report(page.visitor, request_id))
+    text = write_letter(gather_records(page.visitor, values))
+    return Download(f"{request_id}.letter.txt", text.encode(), "text/plain; charset=utf-8")
+
+
 DOWNLOADS: Mapping[str, Callable[[Page], Download]] = {
     "/campaign/attestation": attestation,
+    "/campaign/letter": letter,
+    "/campaign/report": report,
     "/audit/export": audit_log,
 }
 """Path -> what makes the file."""
