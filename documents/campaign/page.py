@@ -24,7 +24,7 @@ from disinherit.documents.campaign.members import (
 from disinherit.documents.campaign.recipients import recipients
 from disinherit.documents.charts import Dot, dot_plot
 from disinherit.documents.limits import limits
-from disinherit.documents.lineage.drawing import draw_lineage
+from disinherit.documents.lineage.drawing import draw_lineage, draw_owners
 from disinherit.documents.lineage.folding import CROWDED
 from disinherit.documents.pages import LONG_TABLE, WORST, environment, sorting
 from disinherit.documents.standing import ShownEdge, ShownModel, counted
@@ -81,6 +81,7 @@ def render_campaign(records: CampaignRecords) -> str:
         ],
         kind_words=kind_words,
         graph=picture,
+        by_owner=draw_owners([one.shown for one in found], {one.id for one in found}),
         left_out=left_out,
         weights=len(found) <= CROWDED,
         edges=edges if len(edges) <= 4 * LONG_TABLE else [],

@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from disinherit.common.graph.layout import Key, lay_out
 from disinherit.documents.lineage.folding import CROWDED, MOST_BOXES, Box, Folded, fold
-from disinherit.documents.lineage.strips import draw_strips
+from disinherit.documents.lineage.strips import by_generation, by_owner, draw_strips
 from disinherit.documents.standing import ShownEdge, ShownModel, counted
 from disinherit.documents.svg import elide, item, rect, text
 
@@ -54,7 +54,22 @@ def draw_lineage(
             return drawn.image(len(models), len(edges)), _left_out(folded)
     kept = {one.id for box in folded.boxes.values() for one in box.models}
     shown = [one for one in models if one.id in kept]
-    return draw_strips(shown, edges, anchors), _left_out(folded, strips=True)
+    strips = draw_strips(by_generation(shown, edges), "generation", anchors)
+    return strips, _left_out(folded, strips=True)
+
+
+def draw_owners(models: Sequence[ShownModel], anchors: Collection[str] = ()) -> Markup | None:
+    """Draw the affected models of each owner; `None` where there are too few to need it.
+
+    Args:
+        models: all models.
+        anchors: as for `draw_lineage`.
+    """
+    affected = [one for one in models if one.role != "untouched"]
+    owners = by_owner(affected)
+    if len(affected) <= CROWDED or not 1 < len(owners) <= MOST_BOXES:
+        return None
+    return draw_strips(owners, "owner", anchors)
 
 
 def _left_out(folded: Folded, *, strips: bool = False) -> str:

@@ -21,7 +21,7 @@ from disinherit.documents.charts import (
     time_bars,
 )
 from disinherit.documents.limits import limits
-from disinherit.documents.lineage.drawing import draw_lineage
+from disinherit.documents.lineage.drawing import draw_lineage, draw_owners
 from disinherit.documents.lineage.folding import CROWDED
 from disinherit.documents.pages import LONG_TABLE, WORST, environment, sorting
 from disinherit.documents.standing import ShownEdge, counted
@@ -104,7 +104,8 @@ def render_html(report: RunReport) -> str:
     edges = [
         ShownEdge(e["parent"], e["child"], e["kind"], e["weight"]) for e in report["graph"]["edges"]
     ]
-    picture, left_out = draw_lineage([shown_model(one) for one in models.values()], edges, models)
+    shown = [shown_model(one) for one in models.values()]
+    picture, left_out = draw_lineage(shown, edges, models)
     pages = environment("disinherit.simulations.report")
     return pages.get_template("report.html.j2").render(
         kind="Unlearning report",
@@ -119,6 +120,7 @@ def render_html(report: RunReport) -> str:
         verdict=judge(report),
         speedup=describe_speedup(report),
         graph=picture,
+        by_owner=draw_owners(shown, models),
         left_out=left_out,
         weights=len(models) <= CROWDED,
         edges=edges,

@@ -12,7 +12,7 @@ from disinherit.common.graph.records import (
     ModelRecord,
     ModelStatus,
 )
-from disinherit.documents.lineage.drawing import draw_lineage
+from disinherit.documents.lineage.drawing import draw_lineage, draw_owners
 from disinherit.documents.lineage.folding import fold
 from disinherit.documents.lineage.standalone import draw_file
 from disinherit.documents.standing import ShownEdge, ShownModel, Standing
@@ -126,7 +126,7 @@ def test_hundreds_of_models_are_squares_of_a_strip_with_the_worst_first() -> Non
     row = [link for link in links(image) if link.startswith("#m-m2-")]
     assert row[0] == f"#m-{models[85].id}"
     assert len(links(image)) == 480
-    assert "1 ✕  39 ✓" in set(image.itertext())
+    assert "1 ✕, 39 ✓" in set(image.itertext())
 
 
 def test_names_are_escaped() -> None:
@@ -150,3 +150,15 @@ def test_a_file_needs_no_page_and_shows_what_became_of_a_version() -> None:
     near = ET.fromstring(draw_file(graph, around="b", depth=1))
     items = [one for one in near.iter() if one.get("role") == "listitem"]
     assert len(items) == 3
+
+
+def test_owners_have_a_line_each_with_the_worst_first() -> None:
+    models = [ShownModel(f"m{i}", f"owner-{i % 5}", "affected", Standing.FORGOT) for i in range(20)]
+    models[8] = replace(models[8], standing=Standing.FAILED)
+    untouched = ShownModel("x", "owner-9", "untouched", Standing.LEFT)
+    image = ET.fromstring(str(draw_owners([*models, untouched], {one.id for one in models})))
+    assert links(image)[0] == "#m-m8"
+    assert len(links(image)) == 20
+    assert "1 ✕, 3 ✓" in set(image.itertext())
+    assert draw_owners(models[:12]) is None
+    assert draw_owners([replace(one, owner="o") for one in models]) is None
