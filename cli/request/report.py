@@ -1,26 +1,29 @@
 """`disinherit request report`: result of every affected version, and the gaps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
-from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
+from disinherit.cli.output import Format, FormatOption, print_json, print_line
 from disinherit.cli.request.status import exit_code, status_dict
 from disinherit.cli.request.words import in_words
+from disinherit.cli.tables import Cell, print_facts, print_table, state_text
 from disinherit.common.files import write_atomic
 from disinherit.documents.campaign.gathering import gather_records, gather_report
 from disinherit.documents.campaign.values import report_values
+from disinherit.documents.words import joined
 
 EXAMPLES = (
     "Examples:\n\n"
     "disinherit request report forget-0123456789ab --format json\n\n"
     "disinherit request report forget-0123456789ab --html report.html --letter letter.txt"
 )
+
+_STRENGTHS = ("alpha", "lambda", "gauge")
 
 
 @connected
@@ -48,7 +51,7 @@ def report(
     if form is Format.JSON:
         print_json(values)
     else:
-        _print(values)
+        _print(values, wide=form is Format.WIDE)
         for path in (html, letter):
             if path is not None:
                 print_line(f"Written: {path}")
@@ -77,7 +80,9 @@ def ask_report(connection: Connection, request_id: str) -> dict[str, Any]:
     """
     summary, models = gather_report(connection, request_id)
     values = report_values(summary, models)
-    return values | {"request": values["request"] | status_dict(summary.status)}
+    status = status_dict(summary.status)
+    more = {name: value for name, value in values["request"].items() if name not in status}
+    return values | {"request": status | more}
 
 
 def _shares(changes: list[dict[str, Any]]) -> str:
@@ -96,34 +101,60 @@ def _shares(changes: list[dict[str, Any]]) -> str:
     return ", ".join(words)
 
 
-def _print(values: dict[str, Any]) -> None:
-    head = Table(box=None, show_header=False)
-    head.add_row("request", f"{values['request']['id']}, {values['request']['state']}")
-    head.add_row("models", in_words(values["coverage"]))
-    for name, when in values["times"].items():
-        head.add_row(name.replace("_", " "), when)
+def _measured(model: dict[str, Any], figure: str) -> str:
+    """Return what was measured of a model, before and after, with the number of samples.
+
+    Example:
+        >>> kept = {"before": 0.9, "after": 0.89, "samples": 900}
+        >>> _measured({"applied": {"retain": kept}}, "retain")
+        '90.0 → 89.0 % of 900'
+    """
+    found = (model["applied"] or {}).get(figure)
+    if not found:
+        return ""
+    if found.get("measure") == "auc":
+        return f"AUC {found['before']:.2f} → {found['after']:.2f} of {found['samples']}"
+    before, after = 100 * found["before"], 100 * found["after"]
+    return f"{before:.1f} → {after:.1f} % of {found['samples']}"
+
+
+def _print(values: dict[str, Any], *, wide: bool) -> None:
+    facts: list[tuple[str, Cell]] = [
+        ("request", f"{values['request']['id']}, {values['request']['state']}"),
+        ("models", in_words(values["coverage"])),
+    ]
+    facts += [(name.replace("_", " "), when) for name, when in values["times"].items()]
     approved = "approved" in values["times"] or values["request"]["state"] == "awaiting_approval"
     for name, seconds in values["seconds"].items():
         unknown = "not yet" if approved or "approved" not in name else "no approval was needed"
-        head.add_row(name, unknown if seconds is None else f"{seconds:.2f} s")
+        facts.append((name, unknown if seconds is None else f"{seconds:.2f} s"))
     for model in values["models"]:
         if model["applied"] and model["applied"]["unknown_samples"]:
             unknown = model["applied"]["unknown_samples"]
-            head.add_row("unknown samples", f"{unknown} left out at {model['model']}")
+            facts.append(("unknown samples", f"{unknown} left out at {model['model']}"))
+    print_facts(facts)
     changed = any(model["applied"] and "changes" in model["applied"] for model in values["models"])
-    columns = ("changes",) if changed else ("alpha", "lambda", "gauge")
-    models = Table("model", "owner", "state", "remedy", "became", *columns, box=None)
-    for model in values["models"]:
-        applied, figures = model["applied"], []
-        if changed:
-            figures = [_shares(applied.get("changes", []))] if applied else []
-        elif applied:
-            strengths = [applied[name] for name in columns]
-            figures = ["-" if value is None else f"{value:g}" for value in strengths]
-        words = (model["model"], model["owner"], model["state"], model.get("remedy"))
-        models.add_row(*words, model["successor"], *figures)
-    gaps = Table("left open", "", box=None)
+    titles = ["model", "state", "owner", "remedy", "became", "recognised", "kept"]
+    more = (["changes"] if changed else []) + (list(_STRENGTHS) if wide else [])
+    print_line()
+    rows = (_row(model, more) for model in values["models"])
+    print_table([*titles, *more], rows, ("model", "state", "became"))
+    print_line()
+    gaps: list[list[Cell]] = []
     for gap in values["gaps"]:
-        about = f" ({', '.join(gap['models'])})" if gap["models"] else ""
-        gaps.add_row(gap["kind"].replace("_", " "), gap["text"] + about)
-    print_rich(head, models, gaps)
+        names = joined(gap["models"]) if len(gap["models"]) > 6 else ", ".join(gap["models"])
+        about = f" ({names})" if names else ""
+        gaps.append([gap["kind"].replace("_", " "), gap["text"] + about])
+    print_table(("left open", "what it means"), gaps, ("left open",), "Nothing known is left open.")
+
+
+def _row(model: dict[str, Any], more: Sequence[str]) -> list[Cell]:
+    applied = model["applied"] or {}
+    row: list[Cell] = [model["model"], state_text(model["state"]), model["owner"]]
+    row += [model.get("remedy"), model["successor"]]
+    row += [_measured(model, "forget"), _measured(model, "retain")]
+    for name in more:
+        value = applied.get(name)
+        shown = _shares(applied.get("changes", [])) if name == "changes" else None
+        row.append(shown if name == "changes" else "-" if value is None else f"{value:g}")
+    return row

@@ -130,6 +130,26 @@ SHOWN = {
 }
 
 
+ADDED = {
+    *("submitted_by", "approved", "approved_by", "decisions"),
+    *("log_sequence", "log_head", "key"),
+    *("told", "acknowledged", "done", "destroy_due", "held_by", "hardly_known"),
+    *("before_interval", "after_interval"),
+}
+"""Names in reports that came after the first release."""
+
+
+def without(value: Any, names: set[str]) -> Any:
+    """A value of JSON without some names of its objects; times of events keep theirs."""
+    if isinstance(value, dict):
+        return {
+            key: one if key == "times" else without(one, names)
+            for key, one in value.items()
+            if key not in names
+        }
+    return [without(one, names) for one in value] if isinstance(value, list) else value
+
+
 def test_the_database_is_served_and_shown_as_it_was(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -139,7 +159,11 @@ def test_the_database_is_served_and_shown_as_it_was(
         monkeypatch.setenv("DISINHERIT_TOKEN", secret("operator"))
         for name, command in SHOWN.items():
             assert run([*command, "--format", "json"]) == 0
-            assert capsys.readouterr().out == (DATA / f"{name}.json").read_text(), name
+            shown = json.loads(capsys.readouterr().out)
+            if name.startswith("report"):
+                shown = without(shown, ADDED)
+            text = json.dumps(shown, indent=2, ensure_ascii=False) + "\n"
+            assert text == (DATA / f"{name}.json").read_text(), name
         out = folder / "again.jsonl"
         assert run(["audit", "export", "--out", str(out)]) == 0
     capsys.readouterr()
