@@ -10,7 +10,7 @@ from securesystemslib.dsse import Envelope
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
-from disinherit.cli.output import Format, FormatOption, print_json, print_line
+from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.common.audit.attestation import read_statement, request_of
 from disinherit.common.audit.chain import AuditEntry, Problem
 from disinherit.common.audit.contradictions import find_fault, not_compared
@@ -18,7 +18,6 @@ from disinherit.common.audit.dsse import TrustedKeys, key_block, read_envelope
 from disinherit.common.audit.export import LONGEST_LINE, Header, read_header, verify_lines
 from disinherit.common.errors import AuditError
 from disinherit.common.files import write_atomic
-from disinherit.documents.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 
 app = Commands("Export the audit log, and verify an export.")

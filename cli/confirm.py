@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.commands import Commands
-from disinherit.cli.output import print_line
-from disinherit.documents.words import as_time
+from disinherit.cli.output import as_time, print_line
 from disinherit.server.now import now_us
 from disinherit.server.service.confirming import PERSON, opened
 from disinherit.server.store.clock import confirm_clock

@@ -2,10 +2,9 @@
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
-from disinherit.cli.output import Format, FormatOption, print_json
+from disinherit.cli.output import Format, FormatOption, as_time, print_json
 from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.wire.remedies import remedy_word
-from disinherit.documents.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = "Example: disinherit coverage forget-0123456789ab --format json"

@@ -13,6 +13,7 @@ from disinherit.cli.output import (
     Format,
     FormatOption,
     QuietOption,
+    as_time,
     print_json,
     print_line,
 )
@@ -21,7 +22,6 @@ from disinherit.common.errors import GraphError
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
 from disinherit.common.graph.recipes import as_recipe
 from disinherit.common.graph.records import Inheritance, ModelRecord, Provenance, as_kind
-from disinherit.documents.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 

@@ -19,6 +19,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from disinherit.common.text import printable
+from disinherit.documents.words import as_time as as_time
 
 _PIPE_COLUMNS = 1000
 """Columns of what is no terminal: no line is folded there."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disinherit.cli.output import Format, print_json, warn_line
+from disinherit.cli.output import Format, as_time, print_json, warn_line
 from disinherit.cli.request.next_steps import next_steps
 from disinherit.cli.request.plan import (
     changed_method,
@@ -14,7 +14,6 @@ from disinherit.cli.request.plan import (
 )
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import Cell, moment, print_facts, state_text
-from disinherit.documents.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 
 
