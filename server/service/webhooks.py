@@ -154,12 +154,17 @@ class Webhooks:
         settings: the webhooks.
 
     Raises:
-        InputError: if a secret cannot be used.
+        InputError: if a secret cannot be used, or two have the same URL.
     """
 
     def __init__(self, store: CoordinatorStore, settings: Sequence[WebhookSettings]) -> None:
-        for one in settings:
+        for number, one in enumerate(settings):
             read_secret(one.secret)
+            if any(one.url == other.url for other in settings[:number]):
+                raise InputError(
+                    f"Expected a different url for every webhook, but two for {one.host} are the "
+                    "same: name all events in one of them."
+                )
         self._hooks = [_Webhook(store, one) for one in settings]
 
     def start(self) -> None:

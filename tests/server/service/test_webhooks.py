@@ -331,6 +331,17 @@ def test_a_secret_that_cannot_be_used_is_refused_at_the_start(
         pass
 
 
+def test_two_webhooks_with_one_url_are_refused(root: Path) -> None:
+    path = configure(root, "https://example.org/token")
+    path.write_text(path.read_text() + path.read_text().partition("\n\n")[2])
+    with (
+        pytest.raises(InputError, match="different url for every webhook") as caught,
+        serving(root),
+    ):
+        pass
+    assert "/token" not in str(caught.value)
+
+
 def test_another_secret_counts_from_the_next_message_on(root: Path, receiver: Receiver) -> None:
     configure(root, receiver.url)
     with serving(root) as (_, clients):
