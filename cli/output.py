@@ -6,15 +6,24 @@ owners.  So control characters are escaped, and text is never read as markup.
 
 import enum
 import json
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -115,9 +124,33 @@ def _escaped(text: str) -> str:
     )
 
 
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal that can move its cursor."""
+    return sys.stdout.isatty() and not _PrintableConsole().is_dumb_terminal
+
+
+@contextmanager
+def live(render: Callable[[], RenderableType]) -> Iterator[None]:
+    """Show something on standard output, as it is at each moment, until the block ends.
+
+    Args:
+        render: returns what is to be seen now.
+    """
+    console = _PrintableConsole()
+    with Live(get_renderable=render, console=console, refresh_per_second=4):
+        yield
+
+
+_COUNT = re.compile(r"\[(\d{1,9})/(\d{1,9})\]")
+"""How a message says how many of all are done."""
+
+
 @contextmanager
 def progress() -> Iterator[Say]:
-    """Show progress and durations: live on a terminal, else line by line."""
+    """Show progress and durations: live on a terminal, else line by line.
+
+    A message with `[3/7]` in it moves a bar, and says how long the rest may take.
+    """
     console = _PrintableConsole(stderr=True)
     started = time.monotonic()
     if not console.is_terminal:
@@ -129,11 +162,13 @@ def progress() -> Iterator[Say]:
         return
     columns = (
         SpinnerColumn(),
+        BarColumn(bar_width=20),
         TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as display:
-        task = display.add_task("starting")
+        task = display.add_task("starting", total=None)
         last: list[str] = []
 
         def say(message: str) -> None:
@@ -143,6 +178,13 @@ def progress() -> Iterator[Say]:
                     Text.assemble(("✓", "green"), f" {last[-1]} ", (taken, "dim")), highlight=False
                 )
             last[:] = [message]
-            display.update(task, description=message)
+            counted = _COUNT.search(message)
+            if counted is None:
+                display.update(task, description=message, total=None)
+                return
+            done, total = map(int, counted.groups())
+            if done == 1 or display.tasks[0].total != total:
+                display.reset(task, total=total)
+            display.update(task, description=message, completed=done)
 
         yield say

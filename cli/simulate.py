@@ -205,13 +205,13 @@ def _closing(report: "RunReport", out: Path) -> list[str]:
     repeat = report["repeat"]
     if report["campaign"]["outcome"] == "unchanged" and repeat is not None:
         lines.append(
-            f"This run was finished before. Its request was sent again: "
+            f"This run was finished before. Idempotence check: repeating its request, "
             f"{repeat['already_applied']} models had already forgotten, "
             f"{repeat['changed']} were changed. Remove {out} to train again."
         )
     elif repeat is not None:
         lines.append(
-            f"The same request sent a second time changed {repeat['changed']} models; "
+            f"Idempotence check: repeating the request changed {repeat['changed']} models; "
             f"{repeat['already_applied']} had already forgotten."
         )
     return [*lines, f"Report: {out / 'report.html'}"]

@@ -15,6 +15,7 @@ from disinherit.common.extras import how_to_install
 from disinherit.deploy import programs
 from disinherit.deploy.enrolment import enrol_agent, register_nodes, wait_for_nodes
 from disinherit.deploy.files import FleetFiles, Ports, listens, write_agent, write_nodes
+from disinherit.deploy.health_check import is_healthy
 from disinherit.deploy.orphans import end_orphans
 from disinherit.deploy.preparation import prepare, remember_programs, remembered_programs
 from disinherit.deploy.programs import COORDINATOR, PROXY, SUPERLINK, Program
@@ -94,11 +95,18 @@ def up(folder: Path, wanted: Wanted, say: Callable[[str], None] = lambda _: None
         supervisor.keep(_surrounded(files, fleet, core))
     for name, port in (
         (COORDINATOR, files.ports.service),
+        (COORDINATOR, files.ports.enrol),
         (SUPERLINK, files.ports.superlink),
         (PROXY, files.ports.nodes),
     ):
         _wait_for_port(supervisor, name, port)
-    say("coordinator, SuperLink and proxy are running")
+    # A port that is open may belong to a program that does not serve yet.
+    if not is_healthy(files.ca, files.ports.service, _START_SECONDS):
+        raise CampaignError(
+            f"Expected the coordinator to serve within {_START_SECONDS:g} s, but it does not. Its "
+            f"log is {supervisor.log(COORDINATOR)}."
+        )
+    say("coordinator, SuperLink and proxy are serving")
     register_nodes(files, nodes)
     for owner in agents:
         enrol_agent(files, owner)

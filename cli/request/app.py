@@ -1,7 +1,7 @@
 """The group of commands about requests: approval, control, status and list."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,12 +16,10 @@ from disinherit.cli.output import (
     FormatOption,
     QuietOption,
     print_json,
-    print_json_line,
     print_line,
 )
 from disinherit.cli.request.export import EXAMPLES as EXPORT_EXAMPLES
 from disinherit.cli.request.export import export
-from disinherit.cli.request.next_steps import waits_for_failed
 from disinherit.cli.request.plan import by_owner
 from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
 from disinherit.cli.request.planning import plan
@@ -30,6 +28,8 @@ from disinherit.cli.request.report import report
 from disinherit.cli.request.status import exit_code, show_status, status_dict
 from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
 from disinherit.cli.request.submission import submit
+from disinherit.cli.request.watching import EXAMPLES as WATCH_EXAMPLES
+from disinherit.cli.request.watching import watch
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import Cell, ago, print_table, state_text
 from disinherit.common.durations import seconds
@@ -189,32 +189,6 @@ def list_requests(
     return 0
 
 
-@app.command(epilog="Example: disinherit request watch forget-0123456789ab")
-@connected
-def watch(connection: Connection, request_id: RequestId, form: FormatOption = Format.TABLE) -> int:
-    """Follow a request until it ends: exit code 0 if complete or rolled back, else 1.
-
-    JSON output is one object per line and change.  Models that failed are tried again, so a request
-    does not end by that.
-    """
-    last: dict[str, Any] = {}
-    hinted = False
-    for status in connection.stream(
-        lambda stub: stub.WatchRequest, pb.GetRequestRequest(id=request_id)
-    ):
-        last = status_dict(status)
-        if form is Format.JSON:
-            print_json_line(last)
-        else:
-            why = f" ({last['halted']})" if last["state"] == "halted" else ""
-            print_line(f"{last['state']}{why}: {in_words(last['tasks'])}")
-            hint = "" if hinted else waits_for_failed(request_id, last["state"], last["tasks"])
-            if hint:
-                hinted = True
-                print_line(hint)
-    return 0 if last.get("state") in ("complete", "rolled_back") else 1
-
-
 def _steer(
     connection: Connection,
     method: "Callable[[CoordinatorStub], Steering]",
@@ -225,6 +199,7 @@ def _steer(
     return 0
 
 
+app.command(epilog=WATCH_EXAMPLES)(watch)
 app.command(epilog=COVERAGE_EXAMPLES.replace(" coverage", " request coverage"))(coverage)
 app.command(name="report", epilog=REPORT_EXAMPLES)(report)
 app.command(epilog="Example: disinherit request attest forget-0123456789ab --out attestation.json")(

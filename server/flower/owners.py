@@ -134,7 +134,10 @@ def _wait_for_nodes(grid: Grid, expected: int, timeout: float) -> list[int]:
 def _reported_owner(reply: Message | None, timeout: float) -> str:
     """Return the owner that a node reports; raise `InputError` with the reason if it fails."""
     if reply is None:
-        raise InputError(f"it did not answer, and no other node did for {timeout:g} s")
+        raise InputError(
+            f"it did not answer, and no other node did for {timeout:g} s; if this machine was "
+            "busy, run the same again"
+        )
     if reply.has_error():
         raise InputError(error_line(reply))
     try:

@@ -12,6 +12,7 @@ fails takes the report away: what could not be measured is missing from it, with
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -68,7 +69,7 @@ def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) ->
     folder = folder.absolute()  # owners are other processes
     if prepare_folder(folder, settings):
         return repeat(settings, folder, say)
-    say("starting the simulation engine")
+    say("starting the simulation engine, Ray: half a minute, and more on a busy machine")
     report = simulate(
         lambda grid: _main(grid, settings, data, folder, say),
         build_simulation_app(settings, folder),
@@ -104,7 +105,8 @@ def _main(
         forgetting = Forgetting(settings, label_spaces(settings.scenario, data.dataset))
         fleet = SimulatedFleet(settings, grid, owners, forgetting)
         measured = RunMeasurements()
-        measured.train_seconds = fleet.train(store.add_model, lambda m: say(f"trained {m}"))
+        trained = _counted(say, "trained {}", len(settings.scenario.ids))
+        measured.train_seconds = fleet.train(store.add_model, trained)
         say("registering Fisher summaries")
         graph = store.graph()
         names = sorted({record.owner for record in graph.models()})
@@ -175,13 +177,19 @@ def _sort_out(
             found[model] = [counts[i * size : (i + 1) * size] for i in range(size)]
 
 
+def _counted(say: Say, words: str, total: int) -> Callable[[str], None]:
+    """Return a callback that says which model is done, and how many of all."""
+    numbers = count(1)
+    return lambda model: say(f"{words.format(model)} [{next(numbers)}/{total}]")
+
+
 def _retrain(
     fleet: SimulatedFleet, planned: Plan, data: SharedData, measured: RunMeasurements, say: Say
 ) -> None:
     """Retrain the affected models exactly; evaluating them is not part of the time it takes."""
     try:
         retrained, measured.retrain_seconds = fleet.replay(
-            planned.affected, lambda model: say(f"retrained {model} for reference")
+            planned.affected, _counted(say, "retrained {} for reference", len(planned.affected))
         )
     except CampaignError as error:
         measured.notes.append(f"No exact retraining to compare with: {error}")

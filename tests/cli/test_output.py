@@ -88,6 +88,19 @@ def test_progress_shows_text(
     assert "\x9b" not in shown
 
 
+def test_counts_move_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress() as say:
+        for message in ("starting", "trained a [1/2]", "trained b [2/2]", "retrained a [1/1]"):
+            say(message)
+    shown = capsys.readouterr().err
+    assert "trained a [1/2]" in shown
+    assert "━" in shown
+
+
 def test_commands_print_through_output_only() -> None:
     folder = Path(disinherit.cli.__file__).parent
     found = [

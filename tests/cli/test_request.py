@@ -34,6 +34,14 @@ METHOD = ("--alpha", "1", "--lambda", "0.5", "--gauge", "3")
 SUBMIT = ("request", "submit", "--forget", "cat@r1", "--reason", "asked to", "--alpha", "1")
 
 
+def lines_of(capsys: Capture) -> list[str]:
+    """Lines of a watch in a pipe, without the times that each change begins with."""
+    return [
+        re.sub(r"^[0-2][0-9]:[0-5][0-9]:[0-5][0-9] (?=[a-z])", "", line)
+        for line in capsys.readouterr().out.splitlines()
+    ]
+
+
 def test_from_submission_to_coverage(running: Running, capsys: Capture) -> None:
     status = as_json(capsys, *SUBMIT, "--lambda", "0.5", "--gauge", "3", "--deadline", "7d")
     request = status["id"]
@@ -124,7 +132,7 @@ def test_abort_pause_and_resume(running: Running, capsys: Capture) -> None:
     assert resumed["deadline"] is not None
     assert as_json(capsys, "request", "abort", "q")["state"] == "aborted"
     assert run(["request", "watch", "q"]) == 1
-    assert capsys.readouterr().out.startswith("aborted: ")
+    assert lines_of(capsys)[0].startswith("aborted: ")
 
 
 def test_a_watch_says_why_a_request_with_failed_models_goes_on(
@@ -160,7 +168,7 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert status["waves"] == {"begun": 1, "of": 2}
     as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
     assert run(["request", "watch", "q"]) == 1
-    last = capsys.readouterr().out.splitlines()[-1]
+    last = lines_of(capsys)[-1]
     assert last.startswith("halted (halted in wave 1 of 2: r3 lost 9.0 points of retain accuracy")
     assert last.endswith(": 4 halted, 1 verified")
     covered = as_json(capsys, "coverage", "q", code=1)
@@ -174,7 +182,7 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     resumed = as_json(capsys, "request", "resume", "q", "--token", secret("approver"))
     assert resumed["state"] == "running"
     assert run(["request", "watch", "q"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "complete: 5 verified"
+    assert lines_of(capsys)[-1] == "complete: 5 verified"
 
 
 def test_retention_is_set_at_submission(running: Running, capsys: Capture) -> None:
@@ -204,7 +212,7 @@ def test_a_request_is_rolled_back(running: Running, capsys: Capture) -> None:
         "rolled_back",
     )
     assert run(["request", "watch", "q"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "rolled_back: 1 rolled_back, 4 verified"
+    assert lines_of(capsys)[-1] == "rolled_back: 1 rolled_back, 4 verified"
     as_json(capsys, *back, *approver)
     assert run(["request", "watch", "q"]) == 0
     capsys.readouterr()

@@ -322,7 +322,7 @@ from disinherit.simulations.run.run import run_scenario
 from disinherit.simulations.scenario.settings import Settings
 
 def say(message):
-    if message == "trained r1":  # r2 is being trained soon after
+    if message.startswith("trained r1 "):  # r2 is being trained soon after
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
 
 try:
