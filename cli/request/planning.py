@@ -48,14 +48,16 @@ def plan(
         pages = list(connection.pages(lambda stub: stub.PlanRequest, message))
         models = [model for page in pages for model in page.models]
         notes = [note for page in pages for note in page.notes]
+        said = describe_summary(pages[0].summary) if pages else []
     else:
         models, notes = _of_store(store, request)
+        said = []
     if form is Format.JSON:
         method = method_dict(request.method)
         rows = [_model_dict(model) for model in models]
         print_json({"id": request.id, "method": method, "models": rows, "notes": notes})
     else:
-        _print(models, notes)
+        _print(models, [*said, *(f"note: {note}" for note in notes)])
     return 0 if all(model.state in _REACHED for model in models) else 1
 
 
@@ -94,7 +96,7 @@ def _model_dict(model: pb.PlannedModel) -> dict[str, Any]:
     }
 
 
-def _print(models: Sequence[pb.PlannedModel], notes: Sequence[str]) -> None:
+def _print(models: Sequence[pb.PlannedModel], lines: Sequence[str]) -> None:
     print_table(
         ("model", "state", "owner", "role", "change", "reason"),
         [
@@ -106,8 +108,31 @@ def _print(models: Sequence[pb.PlannedModel], notes: Sequence[str]) -> None:
         ],
         whole=("model", "state"),
     )
-    for note in notes:
-        print_line(f"note: {note}")
+    for line in lines:
+        print_line(line)
+
+
+def describe_summary(summary: pb.PlanSummary) -> list[str]:
+    """Return what a plan comes to as lines; none of a coordinator that does not say.
+
+    Example:
+        >>> describe_summary(
+        ...     pb.PlanSummary(owners=3, owners_online=2, bytes_to_owners=2_000_000)
+        ... )
+        ['owners: 2 of 3 online', 'about 2.0 MB to all owners']
+    """
+    lines = []
+    if summary.owners:
+        lines.append(f"owners: {summary.owners_online} of {summary.owners} online")
+    for size, whose in (
+        (summary.bytes_from_roots, "from the owners of roots"),
+        (summary.bytes_to_owners, "to all owners"),
+    ):
+        if size:
+            lines.append(f"about {size / 1e6:.1f} MB {whose}")
+    if summary.missing_summaries:
+        lines.append(f"without Fisher summary: {', '.join(summary.missing_summaries)}")
+    return lines
 
 
 def _role(model: pb.PlannedModel) -> str:

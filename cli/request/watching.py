@@ -178,7 +178,7 @@ class Board:
         """Take in a change."""
         before = {one.model_id: one.state for one in self.covered}
         for one in covered:
-            if before and before.get(one.model_id) != one.state:
+            if before.get(one.model_id, one.state) != one.state:
                 self.events.append(f"{clock()} {one.owner} {one.state} {one.model_id}{_kept(one)}")
         del self.events[:-_MOST_EVENTS]
         self._status, self.shown = status, status_dict(status)

@@ -150,7 +150,7 @@ def test_a_watch_says_why_a_request_with_failed_models_goes_on(
     as_json(capsys, *SUBMIT, "--id", "q")
     as_json(capsys, "request", "approve", "q", "--token", secret("approver"))
     assert run(["request", "watch", "q"]) == 1
-    lines = capsys.readouterr().out.splitlines()
+    lines = lines_of(capsys)
     assert lines[-1].startswith("aborted: ")
     hints = [line for line in lines if line.startswith("What failed is tried again")]
     assert len(hints) == 1
