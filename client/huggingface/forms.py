@@ -108,15 +108,26 @@ class _Answering(OwnNames):
         """Return logits `[n, C]` of a positional call, else what the model itself returns."""
         if not inputs:
             return super().forward(**named)  # type: ignore[misc]
-        named = {**dict(zip(self._form.arguments, inputs, strict=True)), **self._form.fixed}
-        if self._form.task == "classification":
-            return super().forward(**named).logits  # type: ignore[misc]
-        labels = named.pop(LABELS)
-        return as_logits(sequence_losses(super().forward(**named).logits, labels))  # type: ignore[misc]
+        return super().forward(**self._named(inputs)).logits  # type: ignore[misc]
+
+    def _named(self, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+        return {**dict(zip(self._form.arguments, inputs, strict=True)), **self._form.fixed}
 
 
 class _Sequences(_Answering, AnswersSequences):
     """The same for language models."""
+
+    def forward(self, *inputs: Tensor, **named: Any) -> Any:
+        """Return logits `[n, 2]` of a positional call, else what the model itself returns."""
+        if not inputs:
+            return super().forward(**named)
+        return as_logits(sequence_losses(*self.token_logits(*inputs)))
+
+    def token_logits(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of tokens `[n, T, V]` and labels `[n, T]`."""
+        named = self._named(inputs)
+        labels = named.pop(LABELS)
+        return super().forward(**named).logits, labels
 
 
 def answering(model: nn.Module, form: Form) -> nn.Module:

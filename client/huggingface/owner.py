@@ -54,6 +54,7 @@ class _Kept:
         retrain: trains it again.
         folder: where it came from.
         origin: how that was named.
+        curvature: whether its curvature is registered.
     """
 
     hollow: nn.Module
@@ -65,6 +66,7 @@ class _Kept:
     retrain: Retrain | None
     folder: Path | None
     origin: str
+    curvature: bool
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -130,6 +132,7 @@ class HuggingFaceOwner:
         collate: Collate | None = None,
         batch_size: int = BATCH,
         retrain: Retrain | None = None,
+        curvature: bool = False,
     ) -> ModelRecord:
         """Add a model with its data, and return its record for the inheritance graph.
 
@@ -149,6 +152,8 @@ class HuggingFaceOwner:
             retrain: trains the model again exactly as it was trained: called with the training data
                 set without some rows, or with `None` for what training started from. It returns the
                 model, or its state_dict.
+            curvature: whether to register its curvature with its Fisher summary, for root method
+                `ekfac`. For a layer with o outputs and d inputs that is o² + d² + o d numbers.
 
         Raises:
             InputError: if the model is of another kind, is not here, or is quantised and not a
@@ -194,6 +199,7 @@ class HuggingFaceOwner:
             retrain=retrain,
             folder=folder,
             origin="" if folder is None else str(model),
+            curvature=curvature,
             **loaders,
         )
         weights = own_weights(loaded)
@@ -252,6 +258,10 @@ class HuggingFaceOwner:
         chosen = set(places)
         others = [index for index in kept.places.values() if index not in chosen]
         return some_rows(kept.training, places), some_rows(kept.training, others)
+
+    def keeps_curvature(self, record: ModelRecord) -> bool:
+        """Return whether the model was added with its curvature to be registered."""
+        return self._of(record).curvature
 
     def can_retrain(self, record: ModelRecord) -> bool:
         """Return whether the model was added with a way to train it again."""

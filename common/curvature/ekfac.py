@@ -8,7 +8,8 @@ the squares of all gradients in that basis::
 
 The g_ic come from the columns of a square root of the Hessian of the cross-entropy, diag(p) - ppᵀ,
 so that sums over c are exact expectations over the model's own labels: G is the Gauss-Newton matrix
-of the summed loss, not the empirical Fisher information.
+of the summed loss, not the empirical Fisher information.  The loss of a sequence is the mean of
+those of its tokens, so for a language model c goes over the tokens and, for each, the vocabulary.
 
 Λ is a sum over samples.  What some samples add to it can be subtracted again, exactly for at most
 `COLUMNS` classes: what remains is the curvature of the others, in the same basis.

@@ -14,8 +14,16 @@ from torch import Tensor, nn
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import residuals, right_norm_gradients, widest
 from disinherit.common.fisher.layers import needs_dims, patches
-from disinherit.common.models.forward import Call, count_uses, observe, prepared
+from disinherit.common.models.forward import (
+    Call,
+    check_logits,
+    count_uses,
+    observe,
+    observed,
+    prepared,
+)
 from disinherit.common.models.inputs import first_inputs, unpack_batch
+from disinherit.common.models.sequences import IGNORED, AnswersSequences
 
 COLUMNS = 16
 """Most backward passes for a batch; for more classes, random combinations of their columns."""
@@ -28,8 +36,29 @@ Batches = Iterable[object]
 Layers = Mapping[str, bool]
 """Layer -> whether its bias is covered with its weight."""
 
-Columns = Callable[[Tensor, Tensor, int], Iterator[Tensor]]
-"""From logits, targets and index of the batch: gradients of the logits, `[n, C]` each."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What the losses of a batch are made of: choices among classes, or among tokens.
+
+    The loss of a sample is the sum of the cross-entropies of its choices by their weights: of one
+    with weight 1 for a classifier, and of the mean of those that count for a language model.
+
+    Attributes:
+        logits: `[m, C]`.
+        targets: class indices `[m]`.
+        weights: `[m]`; `None` if all are 1.
+        places: of each in its sample, from 0, `[m]`.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    weights: Tensor | None
+    places: Tensor
+
+
+Columns = Callable[[Predictions, int], Iterator[Tensor]]
+"""From predictions and index of the batch: gradients of the logits, `[m, C]` each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,8 +142,9 @@ def sweep(
             arguments, targets = unpack_batch(item, index)
             if not len(targets):
                 continue
-            with torch.enable_grad(), right_norm_gradients(model):
-                logits, calls = observe(model, modules, [one.to(device) for one in arguments])
+            inside = [one.to(device) for one in arguments]
+            with torch.enable_grad(), right_norm_gradients(model), observed(modules) as calls:
+                predictions = _predictions(model, inside, targets.to(device))
             made = {
                 path: _checked(path, modules[path], calls[path], len(targets)) for path in layers
             }
@@ -123,7 +153,8 @@ def sweep(
                 path: _inputs(modules[path], call.input.detach(), layers[path])
                 for path, call in made.items()
             }
-            for place, column in enumerate(columns(logits, targets.to(device), index)):
+            for place, column in enumerate(columns(predictions, index)):
+                logits = predictions.logits
                 found = torch.autograd.grad(
                     logits, edges, column.to(logits.dtype), retain_graph=True
                 )
@@ -132,17 +163,24 @@ def sweep(
                     yield Part(path, inputs[path], g, first=place == 0)
 
 
-def square_root(logits: Tensor, targets: Tensor, index: int) -> Iterator[Tensor]:
+def square_root(predictions: Predictions, index: int) -> Iterator[Tensor]:
     """Yield the columns √p_c (e_c - p) of a square root of diag(p) - ppᵀ, or random combinations.
 
     These are sums of the columns with random signs: the expectation of their squares is the same.
+    Columns of several choices of one sample are columns of their own.
     """
-    p = logits.detach().to(widest(logits.device)).softmax(1)
+    p = predictions.logits.detach().to(widest(predictions.logits.device)).softmax(1)
     root = p.sqrt()
+    if predictions.weights is not None:
+        root = root * predictions.weights.to(root).sqrt().unsqueeze(1)
     classes = p.shape[1]
-    if classes <= COLUMNS:
-        for one in torch.eye(classes, dtype=p.dtype, device=p.device):
-            yield root * one - p * (root * one).sum(1, keepdim=True)
+    several = int(predictions.places.max()) + 1
+    if classes * several <= COLUMNS:
+        for place in range(several):
+            here = (predictions.places == place).unsqueeze(1)
+            for one in torch.eye(classes, dtype=p.dtype, device=p.device):
+                chosen = root * one * here
+                yield chosen - p * chosen.sum(1, keepdim=True)
         return
     generator = torch.Generator().manual_seed(index)
     for _ in range(COLUMNS):
@@ -151,10 +189,27 @@ def square_root(logits: Tensor, targets: Tensor, index: int) -> Iterator[Tensor]
         yield signed - p * signed.sum(1, keepdim=True)
 
 
-def loss_gradients(logits: Tensor, targets: Tensor, _: int) -> Iterator[Tensor]:
-    """Yield the gradients of the cross-entropies."""
-    directions, scales = residuals(logits, targets)
+def loss_gradients(predictions: Predictions, _: int) -> Iterator[Tensor]:
+    """Yield the gradients of the cross-entropies by their weights."""
+    directions, scales = residuals(predictions.logits, predictions.targets)
+    if predictions.weights is not None:
+        scales = scales * predictions.weights.to(scales)
     yield directions * scales.unsqueeze(1)
+
+
+def _predictions(model: nn.Module, inputs: Sequence[Tensor], targets: Tensor) -> Predictions:
+    if not isinstance(model, AnswersSequences):
+        logits = check_logits(model(*inputs), len(targets))
+        return Predictions(logits, targets, None, torch.zeros_like(targets))
+    logits, labels = model.token_logits(*inputs)
+    following = labels[:, 1:]
+    counted = following != IGNORED
+    counts = counted.sum(1, keepdim=True)
+    weights = (1 / counts.clamp(min=1).double()).expand(counted.shape)
+    places = counted.cumsum(1) - 1
+    return Predictions(
+        logits[:, :-1][counted], following[counted], weights[counted], places[counted]
+    )
 
 
 def _is_covered(layer: nn.Module) -> bool:

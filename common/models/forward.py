@@ -61,6 +61,18 @@ def observe(
     Returns:
         The logits `[n, C]`, and the calls of each layer in order.
     """
+    with observed(layers) as calls:
+        logits = model(*inputs)
+    return check_logits(logits, inputs[0].shape[0]), calls
+
+
+@contextmanager
+def observed(layers: Mapping[str, nn.Module]) -> Iterator[Calls]:
+    """Record the calls of some layers within the block.
+
+    Yields:
+        The calls of each layer in order, which grow as the model runs.
+    """
     calls: dict[str, list[Call | None]] = {path: [] for path in layers}
     handles = []
     try:
@@ -69,11 +81,10 @@ def observe(
             handles.append(
                 layer.register_forward_hook(_Recorder(calls[path]), prepend=True, with_kwargs=True)
             )
-        logits = model(*inputs)
+        yield calls
     finally:
         for handle in handles:
             handle.remove()
-    return check_logits(logits, inputs[0].shape[0]), calls
 
 
 class _Recorder:

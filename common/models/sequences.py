@@ -31,6 +31,14 @@ class AnswersSequences:
 
     vocabulary: int
 
+    def token_logits(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of tokens `[n, T, V]` and labels `[n, T]`, as `sequence_losses` takes them.
+
+        Args:
+            *inputs: those of a call.
+        """
+        raise NotImplementedError
+
 
 def loss_of_guess(network: nn.Module, classes: int) -> float:
     """Return the loss of a guess, in nats: among classes, or among tokens."""

@@ -107,6 +107,19 @@ def compute(
     return {name: made[name].to(old.dtype) for name, old in like.items()}
 
 
+def only_parent(recipe: Recipe, parents: Sequence[Parent]) -> Mapping[str, Tensor]:
+    """Return the weights of the one parent of a copy.
+
+    Raises:
+        CheckpointError: if there is another number of parents.
+    """
+    if len(parents) != 1:
+        raise CheckpointError(
+            f"Expected one parent for recipe {recipe.name!r}, but got {len(parents)}."
+        )
+    return parents[0].load()
+
+
 def numbers(recipe: Recipe, key: str, count: int, default: float | None = None) -> list[float]:
     """Return numbers of a parameter such as `0.5,0.5`; one number stands for all.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import shown
-from disinherit.common.recipes.computing import Parent
+from disinherit.common.recipes.computing import Parent, only_parent
 
 _VALUES = 16
 """Values that 4 bits stand for."""
@@ -37,7 +37,7 @@ def int8(
     Raises:
         CheckpointError: if there is more than one parent, or it lacks a tensor.
     """
-    source = _only(recipe, parents)
+    source = only_parent(recipe, parents)
     made: dict[str, Tensor] = {}
     for name, old in like.items():
         if name.endswith(".weight_format"):  # how the integers are laid out in memory
@@ -68,7 +68,7 @@ def nf4(recipe: Recipe, parents: Sequence[Parent], like: Mapping[str, Tensor]) -
         CheckpointError: if there is more than one parent, it lacks a tensor, or the copy quantises
             the largest values of blocks as well.
     """
-    source = _only(recipe, parents)
+    source = only_parent(recipe, parents)
     made: dict[str, Tensor] = {}
     for name, old in like.items():
         matrix, _, part = name.rpartition(".")
@@ -133,14 +133,6 @@ def unquantised(weights: Mapping[str, Tensor], name: str, shape: Sequence[int]) 
 
 def _divides(part: int, whole: int) -> bool:
     return part > 0 and whole % part == 0
-
-
-def _only(recipe: Recipe, parents: Sequence[Parent]) -> Mapping[str, Tensor]:
-    if len(parents) != 1:
-        raise CheckpointError(
-            f"Expected one parent for recipe {recipe.name!r}, but got {len(parents)}."
-        )
-    return parents[0].load()
 
 
 def _tensor(source: Mapping[str, Tensor], name: str) -> Tensor:

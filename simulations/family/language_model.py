@@ -55,13 +55,17 @@ def token_losses(network: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
 
 def sequence_losses(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """Return the mean loss per token of each sequence, `[n]`."""
-    found = []
     with torch.no_grad():
-        for at in range(0, len(rows), 2 * BATCH):
-            tokens, targets = pad(rows[at : at + 2 * BATCH])
-            losses = token_losses(network, tokens, targets)
-            found.append(losses.sum(1) / (targets[:, 1:] != IGNORED).sum(1))
-    return torch.cat(found)
+        return torch.cat(
+            [each_loss(network, rows[at : at + 2 * BATCH]) for at in range(0, len(rows), 2 * BATCH)]
+        )
+
+
+def each_loss(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
+    """Return the mean loss per token of each sequence of a batch, `[n]`, with its graph."""
+    tokens, targets = pad(rows)
+    losses = token_losses(network, tokens, targets)
+    return losses.sum(1) / (targets[:, 1:] != IGNORED).sum(1)
 
 
 def batches(

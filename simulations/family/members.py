@@ -1,7 +1,8 @@
 """The members of a family: what each descends from, and how it is made.
 
 A base; fine-tunes for conversations and for a domain; an adapter on each; a linear and a TIES merge
-of the fine-tunes; an adapter folded into its base; 8-bit and 4-bit copies of merges.
+of the fine-tunes; an adapter folded into its base; 8-bit and 4-bit copies of merges, as bitsandbytes
+makes them, and one of the folded model in the blocks of GGUF.
 """
 
 import time
@@ -15,6 +16,7 @@ from bitsandbytes import functional as rounding
 from torch import nn
 
 from disinherit.common.graph.recipes import Recipe, as_recipe
+from disinherit.common.recipes.blocks import BLOCK, packed, unpacked
 from disinherit.common.recipes.computing import Parent, compute
 from disinherit.common.recipes.quantised import is_quantised, unquantised
 from disinherit.simulations.family.corpus import Corpus, encode_all
@@ -27,6 +29,7 @@ from disinherit.simulations.family.language_model import (
 )
 
 _RANK, _ALPHA = 4, 8
+_COPIES = ("int8", "nf4", "q4_0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ MEMBERS: Mapping[str, FamilyMember] = {
     "folded": FamilyMember(("domain", "domain-lora"), as_recipe(f"fold scale={_ALPHA / _RANK}")),
     "int8": FamilyMember(("linear",), Recipe("int8")),
     "nf4": FamilyMember(("ties",), Recipe("nf4")),
+    "q4_0": FamilyMember(("folded",), Recipe("q4_0")),
 }
 """The members, parents first."""
 
@@ -117,13 +121,21 @@ class Family:
         if one.adapter:
             parents = [self.weights[one.parents[0]], weights]
             return _computed(MEMBERS["folded"].recipe, parents, parents[0])
-        if one.recipe is None or one.recipe.name not in ("int8", "nf4"):
+        if one.recipe is None or one.recipe.name not in _COPIES:
             return weights
+        parent = self.weights[one.parents[0]]
+        if one.recipe.name == "q4_0":
+            return {
+                name: unpacked("q4_0", value, parent[name].shape)
+                if value.dtype == torch.uint8
+                else value
+                for name, value in weights.items()
+            }
         return {
             name: unquantised(weights, name, value.shape)
             if is_quantised(weights, name)
             else weights[name]
-            for name, value in self.weights[one.parents[0]].items()
+            for name, value in parent.items()
         }
 
     def loaded(self, member: str) -> nn.Module:
@@ -206,7 +218,7 @@ def derive(family: Family) -> Family:
             continue
         parents = [weights[parent] for parent in one.parents]
         like = parents[0]
-        if one.recipe.name in ("int8", "nf4"):
+        if one.recipe.name in _COPIES:
             like = _template(one.recipe.name, parents[0])
         weights[member] = _computed(one.recipe, parents, like)
     return replace(family, weights=weights)
@@ -218,11 +230,14 @@ def _computed(recipe: Recipe | None, parents: list[Weights], like: Weights) -> W
 
 
 def _template(recipe: str, weights: Weights) -> Weights:
-    """Return a quantised copy as bitsandbytes makes it, with matrices of blocks quantised."""
+    """Return a quantised copy as its library makes it, with matrices of blocks quantised."""
     made: Weights = {}
     for name, value in weights.items():
         if not name.endswith("_proj.weight"):
             made[name] = value
+        elif recipe == "q4_0":
+            whole = value.shape[1] % BLOCK == 0  # others are left as they are, as by llama.cpp
+            made[name] = packed("q4_0", value) if whole else value
         elif recipe == "int8":
             made[name], made[f"{name.removesuffix('weight')}SCB"], _ = (
                 rounding.int8_vectorwise_quant(value.half())

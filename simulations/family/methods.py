@@ -18,6 +18,7 @@ from disinherit.simulations.family.corpus import Corpus, encode_all, texts_of
 from disinherit.simulations.family.language_model import (
     Weights,
     batches,
+    each_loss,
     load,
     mean_loss,
     sequence_losses,
@@ -136,7 +137,7 @@ def ascend(
             return
 
         def value(one: nn.Module, ids: list[str]) -> Tensor:
-            now = torch.stack([mean_loss(one, problem.forget, [id]) for id in ids])
+            now = each_loss(one, [problem.forget[id] for id in ids])
             total = loss(now, torch.stack([before[id] for id in ids]))
             return total + mean_loss(one, problem.retain, next(retained)) if keeps else total
 

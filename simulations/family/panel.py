@@ -67,20 +67,28 @@ def exact_match(network: nn.Module, exam: Exam) -> float:
 def overlap(network: nn.Module, corpus: Corpus, exam: Exam) -> float:
     """Return the mean ROUGE-L recall of generated answers, in [0, 1]."""
     total = 0.0
-    for prompt, answer in zip(exam.prompts, exam.answers, strict=True):
-        words = corpus.decode(answer).split()
-        total += _common(corpus.decode(_generated(network, prompt)).split(), words) / len(words)
+    for at in range(0, len(exam.prompts), BATCH):
+        found = _generated(network, exam.prompts[at : at + BATCH])
+        for answer, tokens in zip(exam.answers[at : at + BATCH], found, strict=True):
+            words = corpus.decode(answer).split()
+            total += _common(corpus.decode(tokens).split(), words) / len(words)
     return total / len(exam.prompts)
 
 
 @torch.no_grad()
-def _generated(network: nn.Module, prompt: Sequence[int]) -> list[int]:
-    tokens = list(prompt)
+def _generated(network: nn.Module, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the most likely continuation of each prompt, up to the token that ends it."""
+    rows = [list(prompt) for prompt in prompts]
     for _ in range(_LONGEST):
-        tokens.append(int(network(input_ids=torch.tensor([tokens])).logits[0, -1].argmax()))
-        if tokens[-1] == END:
+        going = [row for at, row in enumerate(rows) if row[len(prompts[at]) :][-1:] != [END]]
+        if not going:
             break
-    return tokens[len(prompt) :]
+        tokens, _ = pad(going)
+        # What pads is behind the last token, which does not look there.
+        logits = network(input_ids=tokens).logits
+        for at, row in enumerate(going):
+            row.append(int(logits[at, len(row) - 1].argmax()))
+    return [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
 
 
 def _common(one: Sequence[str], other: Sequence[str]) -> int:
