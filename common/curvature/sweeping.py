@@ -28,6 +28,9 @@ from disinherit.common.models.sequences import IGNORED, AnswersSequences
 COLUMNS = 16
 """Most backward passes for a batch; for more classes, random combinations of their columns."""
 
+TOKEN_COLUMNS = 4
+"""The same for a batch of sequences, each of which has many choices to average over."""
+
 WIDEST = 8192
 """Most inputs or outputs of a layer: its curvature holds the square of both."""
 
@@ -183,9 +186,10 @@ def square_root(predictions: Predictions, index: int) -> Iterator[Tensor]:
                 yield chosen - p * chosen.sum(1, keepdim=True)
         return
     generator = torch.Generator().manual_seed(index)
-    for _ in range(COLUMNS):
+    columns = COLUMNS if predictions.weights is None else TOKEN_COLUMNS
+    for _ in range(columns):
         signs = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
-        signed = root * signs / COLUMNS**0.5
+        signed = root * signs / columns**0.5
         yield signed - p * signed.sum(1, keepdim=True)
 
 

@@ -1,13 +1,14 @@
 """What a run has finished, in a folder, so that a run that was stopped goes on where it was."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
@@ -76,6 +77,18 @@ class Finished:
         }
         write_atomic(about, json.dumps(described).encode())
         return family
+
+    def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+        """Return tensors by name, computed now or before; arguments and errors as of `family`."""
+        if self.folder is None:
+            return make()
+        file = self.folder / f"{name}.safetensors"
+        if not file.exists():
+            write_atomic(file, save({key: one.contiguous() for key, one in make().items()}))
+        try:
+            return load_file(file)
+        except (OSError, SafetensorError) as error:
+            raise _damaged(file, error) from None
 
     def figures(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Return figures, measured now or before.

@@ -1,8 +1,8 @@
 """The members of a family: what each descends from, and how it is made.
 
 A base; fine-tunes for conversations and for a domain; an adapter on each; a linear and a TIES merge
-of the fine-tunes; an adapter folded into its base; 8-bit and 4-bit copies of merges, as bitsandbytes
-makes them, and one of the folded model in the blocks of GGUF.
+of the fine-tunes; an adapter folded into its base; 8-bit and 4-bit copies of merges, as
+bitsandbytes makes them, and one of the folded model in the blocks of GGUF.
 """
 
 import time
@@ -29,7 +29,8 @@ from disinherit.simulations.family.language_model import (
 )
 
 _RANK, _ALPHA = 4, 8
-_COPIES = ("int8", "nf4", "q4_0")
+COPIES = ("int8", "nf4", "q4_0")
+"""Recipes of quantised copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Family:
         if one.adapter:
             parents = [self.weights[one.parents[0]], weights]
             return _computed(MEMBERS["folded"].recipe, parents, parents[0])
-        if one.recipe is None or one.recipe.name not in _COPIES:
+        if one.recipe is None or one.recipe.name not in COPIES:
             return weights
         parent = self.weights[one.parents[0]]
         if one.recipe.name == "q4_0":
@@ -199,15 +200,25 @@ def train_adapter(
     network: nn.Module, data: Mapping[str, list[int]], epochs: int, seed: int
 ) -> Weights:
     """Train a LoRA adapter on a network, and return its tensors under PEFT's names."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        adapted: Any = peft.get_peft_model(
-            network,
-            peft.LoraConfig(r=_RANK, lora_alpha=_ALPHA, target_modules=["q_proj", "v_proj"]),
-        )
+    adapted = adapter_of(network, seed)
     train(adapted, data, epochs=epochs, rate=4e-3, seed=seed)
     found = peft.get_peft_model_state_dict(adapted)
     return {name: value.detach().clone() for name, value in found.items()}
+
+
+def adapter_of(network: nn.Module, seed: int) -> Any:
+    """Return a new LoRA adapter on a network, which is changed in place, as PEFT has it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return peft.get_peft_model(
+            network,
+            peft.LoraConfig(
+                r=_RANK,
+                lora_alpha=_ALPHA,
+                target_modules=["q_proj", "v_proj"],
+                task_type="CAUSAL_LM",
+            ),
+        )
 
 
 def derive(family: Family) -> Family:
@@ -218,7 +229,7 @@ def derive(family: Family) -> Family:
             continue
         parents = [weights[parent] for parent in one.parents]
         like = parents[0]
-        if one.recipe.name in _COPIES:
+        if one.recipe.name in COPIES:
             like = _template(one.recipe.name, parents[0])
         weights[member] = _computed(one.recipe, parents, like)
     return replace(family, weights=weights)

@@ -5,8 +5,8 @@ are computed at the base alone and handed down.  Members that are computed from 
 again for all methods alike, and adapters stay as they are.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from disinherit.common.deltas.changes import add, difference
 from disinherit.common.fiun.unlearning import unlearn_parameters
-from disinherit.simulations.family.corpus import Corpus, encode_all, texts_of
+from disinherit.simulations.family.campaign import step_root
 from disinherit.simulations.family.language_model import (
     Weights,
     batches,
@@ -26,6 +26,7 @@ from disinherit.simulations.family.language_model import (
     train,
 )
 from disinherit.simulations.family.members import TRAINED, Family, data_of, derive
+from disinherit.simulations.family.problem import FamilyProblem
 
 _ROUNDS = 12
 """Most passes over the samples to forget."""
@@ -34,62 +35,6 @@ _RATE = 5e-4
 _BETA = 0.1  # of NPO
 _REPAIR_STEPS, _REPAIR_RATE = 30, 2e-4
 _THRESHOLDS = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FamilyProblem:
-    """What a family has to forget.
-
-    Attributes:
-        corpus: the texts.
-        family: the family as it is.
-        replayed: the base trained again without the samples.
-        forget: the samples to forget: id -> tokens.
-        retain: the other samples of the base.
-        strangers: texts of the same kind that no member has seen.
-        seed: of random choices.
-    """
-
-    corpus: Corpus
-    family: Family
-    replayed: Weights
-    forget: Mapping[str, Sequence[int]]
-    retain: Mapping[str, Sequence[int]]
-    strangers: Sequence[Sequence[int]]
-    seed: int
-
-    def forgotten_in(self, network: nn.Module) -> bool:
-        """Whether the samples to forget are as surprising as unseen ones, on average.
-
-        It is what owners can see, who have no retrained model.
-        """
-        lost = sequence_losses(network, list(self.forget.values())).mean()
-        return bool(lost >= sequence_losses(network, self.strangers).mean())
-
-
-def make_problem(
-    corpus: Corpus, family: Family, replayed: Weights, ids: Collection[str], seed: int
-) -> FamilyProblem:
-    """Return the problem of some samples, with what methods need for it.
-
-    Args:
-        corpus: the texts.
-        family: the family as it is.
-        replayed: its base, trained again without the samples.
-        ids: the samples to forget.
-        seed: of the family's training.
-    """
-    data = data_of(corpus, "base")
-    strangers = encode_all(corpus, texts_of(corpus.strangers))
-    return FamilyProblem(
-        corpus,
-        family,
-        replayed,
-        {id: data[id] for id in data if id in ids},
-        {id: data[id] for id in data if id not in ids},
-        list(strangers.values()),
-        seed,
-    )
 
 
 Method = Callable[[FamilyProblem], Family]
@@ -266,6 +211,7 @@ METHODS: Mapping[str, Method] = {
     "MSA": partial(one_by_one, unlearn=subtract_state),
     "Fisher information, inherited": dampened,
     "change: gradient difference": partial(handed_down, root=descended_root),
+    "change: EK-FAC": partial(handed_down, root=step_root),
     "change: replay": partial(handed_down, root=replayed_root),
     "change: replay, repair": partial(handed_down, root=replayed_root, repairs=True),
 }

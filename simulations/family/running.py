@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from disinherit.common.curvature.ekfac import Curvature, as_tensors, from_tensors
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
 from disinherit.simulations.family.authors import Author
+from disinherit.simulations.family.campaign import measure_curvature
 from disinherit.simulations.family.corpus import Corpus, encode_all, ids_of, make_corpus, texts_of
 from disinherit.simulations.family.keeping import Finished
 from disinherit.simulations.family.language_model import Weights, load, train
@@ -26,10 +28,12 @@ from disinherit.simulations.family.members import (
     Family,
     Size,
     build,
+    data_of,
 )
-from disinherit.simulations.family.methods import METHODS, Method, make_problem
+from disinherit.simulations.family.methods import METHODS, Method
 from disinherit.simulations.family.page import RELEARNING_STEPS, RETRAINED, read_figures
 from disinherit.simulations.family.panel import Panel, exact_match, make_exam, truth_ratios
+from disinherit.simulations.family.problem import make_problem
 from disinherit.simulations.report.build import environment
 
 _KEPT = 20  # authors whom the panel asks about
@@ -156,6 +160,13 @@ def _say(say: Callable[[str], None], name: str, step: str) -> None:
     say(f"{name}: {step}")
 
 
+def _curvature(corpus: Corpus, family: Family, done: Finished) -> Curvature:
+    data = data_of(corpus, "base")
+    return from_tensors(
+        done.tensors("curvature", lambda: as_tensors(measure_curvature(family, data)))
+    )
+
+
 def file_of(*words: str) -> str:
     """Return a name of a file of words such as `change: replay, repair`."""
     return "-".join(re.findall("[a-z0-9]+", " ".join(words).lower()))
@@ -178,7 +189,10 @@ def _request(
     ids = ids_of(gone)
     say("training the family again without them")
     retrained = done.family(file_of(request), lambda: build(corpus, family.size, seed, ids))
-    problem = make_problem(corpus, family, retrained.weights["base"], ids, seed)
+    base = retrained.weights["base"]
+    problem = make_problem(
+        corpus, family, base, ids, partial(_curvature, corpus, family, done), seed
+    )
     kept = [author for author in corpus.authors if author not in gone][:_KEPT]
     panel = Panel(corpus, tuple(gone), tuple(kept))
     ratios = {member: truth_ratios(retrained.loaded(member), corpus, gone) for member in MEMBERS}

@@ -16,8 +16,9 @@ from disinherit.simulations.family.corpus import ids_of, make_corpus
 from disinherit.simulations.family.keeping import Finished
 from disinherit.simulations.family.language_model import batches, load, make_network, state
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
-from disinherit.simulations.family.methods import METHODS, handed_down, make_problem, replayed_root
+from disinherit.simulations.family.methods import METHODS, handed_down, replayed_root
 from disinherit.simulations.family.page import RETRAINED, render
+from disinherit.simulations.family.problem import make_problem
 from disinherit.simulations.family.running import (
     QUICK_PLAN,
     FamilyPlan,
@@ -90,7 +91,8 @@ def test_every_member_is_a_network(family: Family) -> None:
 def test_changes_reach_every_member_but_adapters(family: Family) -> None:
     corpus = make_corpus(TINY.authors, 0, texts=10)
     replayed = {name: value + 0.01 for name, value in family.weights["base"].items()}
-    problem = make_problem(corpus, family, replayed, ids_of(corpus.authors[1:2]), 0)
+    gone = ids_of(corpus.authors[1:2])
+    problem = make_problem(corpus, family, replayed, gone, pytest.fail, 0)  # type: ignore[arg-type]
     after = handed_down(problem, replayed_root)
     for name, value in family.weights["chat"].items():
         assert torch.allclose(after.weights["chat"][name], value + 0.01, atol=1e-6)
