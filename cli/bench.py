@@ -126,7 +126,7 @@ def family(
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
 
-    They learn fictitious authors, and forget some of them, by ten methods.
+    They learn fictitious authors, and forget some of them, by eleven methods.
     """
     from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic

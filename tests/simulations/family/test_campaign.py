@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-TINY = Size(authors=4, width=16, layers=1, epochs=6, further=1)
+TINY = Size(authors=4, width=32, layers=1, epochs=80, further=1)
 ROOTS = {"replay": replayed_root, "ekfac": step_root}
 
 
