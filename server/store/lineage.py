@@ -90,6 +90,7 @@ def put_version(
         sent = present
         if announced is not None:  # the record describes what the owner sent
             sent = replace(present, architecture=record.architecture, digest=record.digest)
+        _check_imported(sent, record, known)
         InheritanceGraph([sent]).replace(record)
         replace_record(db, record)
     seen = actor == COORDINATOR or announced is not None
@@ -108,6 +109,20 @@ def put_version(
         parameters={**inheritance_details(new or known), **scale_details(record)},
         fishers=(record.fisher_digest,) if record.fisher_digest else (),
     )
+
+
+def _check_imported(
+    present: ModelRecord, record: ModelRecord, known: Sequence[Inheritance]
+) -> None:
+    """Refuse what an import recorded of other files; the owner's version of an adapter is one."""
+    read = bool(known) and all(edge.source for edge in known)
+    if read and record.digest and present.digest not in ("", record.digest):
+        raise GraphError(
+            f"Expected model {record.id!r} with the tensors that an import read from its files, "
+            "but its owner has others, as it has of an adapter, with those of its base: withdraw "
+            f"what was imported (`disinherit model withdraw {record.id}`), register {record.id!r} "
+            "first, and import again."
+        )
 
 
 def _start(db: Connection, announced: Announced) -> list[Inheritance]:

@@ -65,7 +65,8 @@ def exact(model: Any, rows: list[Row], name: str) -> Tensor:
     def logits(weight: Tensor, row: Row, at: int) -> Tensor:
         tokens = {"input_ids": torch.tensor([row["input_ids"]])}
         found = functional_call(model, {**fixed, name: weight}, (), tokens)
-        return found.logits[0, at - 1]
+        chosen: Tensor = found.logits[0, at - 1]
+        return chosen
 
     weight = fixed[name].detach()
     total = torch.zeros(weight.numel(), weight.numel(), dtype=torch.float64)

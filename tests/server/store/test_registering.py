@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import GraphError, InputError, LabelError
+from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import (
     FisherScale,
     Inheritance,
@@ -157,3 +158,20 @@ def test_labels_have_to_be_as_many_as_a_parent_with_the_same_tensors_has(world: 
     world.store.register(replace(wrong, labels=tuple("abcd")), [edge], actor="owner:anna")
     other = replace(wrong, id="cut", architecture="another")
     world.store.register(other, [child_of("r1", "cut")], actor="owner:anna")
+
+
+def test_an_adapter_that_was_imported_says_what_to_register_first(world: World) -> None:
+    """Its owner's version has the tensors of its base, too; its file does not."""
+    graph = InheritanceGraph([world.store.graph().model("r1")])
+    read = replace(child_of("r1", "lora"), source="adapter config", confidence=0.95)
+    graph.add(replace(version("lora"), created_us=graph.model("r1").created_us + 1), [read])
+    assert world.store.add_imported(graph, ["lora"], actor=OPERATOR) == []
+    whole = replace(graph.model("lora"), digest="0b")
+    before = world.knowledge()
+    for register in (
+        lambda: world.store.register(whole, [], actor=owner_actor("anna")),
+        lambda: world.store.add_model(whole),
+    ):
+        with pytest.raises(GraphError, match="`disinherit model withdraw lora`.*import again"):
+            register()
+    assert world.knowledge() == before

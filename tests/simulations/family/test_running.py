@@ -92,7 +92,7 @@ def test_changes_reach_every_member_but_adapters(family: Family) -> None:
     corpus = make_corpus(TINY.authors, 0, texts=10)
     replayed = {name: value + 0.01 for name, value in family.weights["base"].items()}
     gone = ids_of(corpus.authors[1:2])
-    problem = make_problem(corpus, family, replayed, gone, pytest.fail, 0)  # type: ignore[arg-type]
+    problem = make_problem(corpus, family, replayed, gone, pytest.fail, 0)
     after = handed_down(problem, replayed_root)
     for name, value in family.weights["chat"].items():
         assert torch.allclose(after.weights["chat"][name], value + 0.01, atol=1e-6)
