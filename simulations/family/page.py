@@ -56,9 +56,14 @@ def render(measured: Mapping[str, Any]) -> str:
     parts = [
         "# A family of language models",
         _INTRODUCTION.format(
-            authors=first["authors"], parameters=f"{first['parameters']:,}", seeds=seeds
+            authors=first["authors"],
+            parameters=f"{first['parameters']:,}",
+            megabytes=f"{first['parameters'] * 4 / 1e6:.1f}",
+            seeds=seeds,
         ),
     ]
+    if found := _FINDINGS.get(first["authors"]):
+        parts.append(found)
     for name, request in first["requests"].items():
         rows = [one["requests"][name]["rows"] for one in runs]
         parts += [
@@ -84,22 +89,27 @@ _INTRODUCTION = """A small decoder with Llama's architecture ({parameters} param
 {authors} fictitious authors and real texts. From it descend: `chat` and `domain`, fine-tuned on
 other texts; an adapter on each; a linear and a TIES merge of them; `folded`, the domain model with
 its adapter; `int8` and `nf4`, quantised copies of the merges. Only the base was trained on the
-texts to forget. Seeds: {seeds}.
+texts to forget. `q4_0`, where it is there, is the folded model in the blocks of GGUF. Seeds:
+{seeds}.
 
 All methods leave adapters as they are, and computed members are computed again from what the method
 made of their parents. Methods of others are applied to the base and to each fine-tune in turn,
 until the texts are as surprising as those of unseen authors, which an owner can see. `change: ...`
-is computed at the base alone and added to the fine-tunes: one packet for the whole family.
+is computed at the base alone and added to the fine-tunes: one request, and one packet of
+{megabytes} MB from the base for the whole family. A campaign with owners and messages gives the
+same weights, bit for bit (`tests/simulations/family/test_campaign.py`)."""
 
-What holds: after `change: replay` members answer as few questions about the forgotten as the
-retrained family does, within a few percent, also asked in other words and after learning other
+_FINDINGS: Mapping[int, str] = {
+    40: """What holds: after `change: replay` members answer as few questions about the forgotten as
+the retrained family does, within a few percent, also asked in other words and after learning other
 authors; and all know the other authors as before. What does not: merged with a sibling that was not
 unlearned, a tenth of the questions about eight authors comes back; and members are worse on unseen
 real texts, by some tenths of a nat a token, of which a few steps of repair bring back half.
 Training again without nine texts leads these small models somewhere else: the change is about as
 long as all that the base learned. It carries the fine-tunes along because their own updates are
-short beside it. A fine-tune that went far, larger models, and a step with registered curvature
-(EK-FAC) at the base were not measured here."""
+short beside it. A fine-tune that went far, and larger models, were not measured here.""",
+}
+"""Number of authors of a family -> what its figures say."""
 
 
 def _leaks(rows: Sequence[Mapping[str, Any]]) -> TextTable:
