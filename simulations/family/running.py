@@ -5,7 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,8 @@ from disinherit.simulations.family.panel import Panel, exact_match, make_exam, t
 from disinherit.simulations.family.problem import make_problem
 from disinherit.simulations.report.build import environment
 
-_KEPT = 20  # authors whom the panel asks about
+_GONE, _KEPT = 10, 20
+"""Most authors to forget, and most others, whom the panel asks about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +195,19 @@ def _request(
         corpus, family, base, ids, partial(_curvature, corpus, family, done), seed
     )
     kept = [author for author in corpus.authors if author not in gone][:_KEPT]
-    panel = Panel(corpus, tuple(gone), tuple(kept))
-    ratios = {member: truth_ratios(retrained.loaded(member), corpus, gone) for member in MEMBERS}
+    panel = Panel(corpus, tuple(gone[:_GONE]), tuple(kept))
+
+    @cache
+    def ratios() -> Mapping[str, Tensor]:
+        return {
+            member: truth_ratios(retrained.loaded(member), corpus, panel.gone) for member in MEMBERS
+        }
 
     def row(method: Method) -> dict[str, Any]:
         started = time.perf_counter()
         changed = method(problem)
         seconds = time.perf_counter() - started
-        return _row(panel, changed, family, ratios, seconds)
+        return _row(panel, changed, family, ratios(), seconds)
 
     rows = {
         RETRAINED: done.figures(
