@@ -248,13 +248,15 @@ class HuggingFaceOwner:
     ) -> tuple[Batches, Batches]:
         """Split the model's direct training data into some samples and all others.
 
+        Both are in the order of the data set: that of a request's digests is another in each store.
+
         Raises:
             DataError: if the data is gone.
         """
         kept = self._of(record)
         if kept.training is None:
             raise DataError(f"Expected training data of model {record.id!r}, but it is gone.")
-        places = [kept.places[id] for id in samples]
+        places = sorted(kept.places[id] for id in samples)
         chosen = set(places)
         others = [index for index in kept.places.values() if index not in chosen]
         return some_rows(kept.training, places), some_rows(kept.training, others)

@@ -25,6 +25,7 @@ from disinherit.common.errors import CampaignError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
+from disinherit.common.wire.roll_out import RollOut
 from disinherit.common.wire.samples import SALT_BYTES, digest_samples
 from disinherit.direct import DirectTransport
 from disinherit.server.campaign.coordinator import Coordinator
@@ -88,15 +89,20 @@ def run_campaign(problem: FamilyProblem, method: Method) -> dict[str, Weights]:
                 lab.store.set_curvature("base", problem.curvature())
             key = sample_key(lab.store.root)
             listed = digest_samples(key, "00" * SALT_BYTES, list(problem.forget))
-            coordinator.submit(Request(id=_REQUEST, samples={"base": listed}, method=method))
+            # What a method costs is measured, whatever it is.
+            bounds = RollOut(max_retain_drop=100)
+            coordinator.submit(
+                Request(id=_REQUEST, samples={"base": listed}, method=method, roll_out=bounds)
+            )
             result = coordinator.run(_REQUEST)
         finally:
             store.close()
         made: dict[str, Weights] = {}
         for member, task in result.tasks.items():
-            if task.result is None:
+            successor = task.result.successor.id if task.result else ""
+            if not successor:
                 raise CampaignError(f"Expected {member!r} to be unlearned in, but: {task.reason}.")
-            made[member] = dict(lab.store.weights(task.result.successor.id))
+            made[member] = dict(lab.store.weights(successor))
         return made
 
 

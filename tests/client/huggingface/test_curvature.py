@@ -93,7 +93,8 @@ def test_values_are_the_diagonal_of_the_exact_matrix_in_the_basis(
     basis = torch.kron(one.outputs, one.inputs)
     diagonal = (basis.mT @ exact(model, ROWS, f"{path}.weight") @ basis).diagonal()
     assert diagonal.max() > 1e-6
-    atol = 1e-5 * float(diagonal.max())
+    # The softmax of attention is float32 as well, and queries and keys are behind it.
+    atol = (2e-3 if layer in ("q_proj", "k_proj") else 1e-5) * float(diagonal.max())
     torch.testing.assert_close(one.values.flatten(), diagonal, rtol=1e-4, atol=atol)
 
 

@@ -14,7 +14,7 @@ WEIGHTS = {"w": torch.tensor([1.0, 2.0])}
 
 
 def test_computations_are_entry_points() -> None:
-    named = ["average", "fold", "int8", "linear", "nf4", "task_arithmetic", "ties"]
+    named = ["average", "fold", "int8", "linear", "nf4", "q4_0", "q8_0", "task_arithmetic", "ties"]
     assert recipes() == named
     for point in entry_points(group=computing.GROUP):
         assert callable(point.load())
