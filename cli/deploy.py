@@ -108,22 +108,29 @@ def up(
 
 
 @app.command(epilog="Example: disinherit deploy down")
-def down(folder: FolderOption = _FOLDER) -> int:
+def down(folder: FolderOption = _FOLDER, form: FormatOption = Format.TABLE) -> int:
     """Stop all programs that `up` started; keys, databases and models remain."""
-    print_line("everything has ended" if end(folder) else "nothing was running")
+    ended = end(folder)
+    if form is Format.JSON:
+        print_json({"ended": ended})
+    else:
+        print_line("everything has ended" if ended else "nothing was running")
     return 0
 
 
 @app.command(epilog="Example: disinherit deploy status")
-def status(folder: FolderOption = _FOLDER) -> int:
+def status(folder: FolderOption = _FOLDER, form: FormatOption = Format.TABLE) -> int:
     """Print the state of the programs; exit code 1 if none is running."""
     supervisor = supervisor_of(folder.absolute())
-    if not supervisor.running():
+    lines = supervisor.status().splitlines() if supervisor.running() else []
+    if form is Format.JSON:
+        found = [line.split(maxsplit=2) for line in lines]
+        print_json([dict(zip(("program", "state", "text"), one, strict=False)) for one in found])
+    elif not lines:
         print_line("nothing is running")
-        return 1
-    for line in supervisor.status().splitlines():
+    for line in lines if form is not Format.JSON else ():
         print_line(line)
-    return 0
+    return 0 if lines else 1
 
 
 @app.command(

@@ -27,6 +27,7 @@ COMMANDS = {
         "demo:demo",
         "Train seven models that inherit from each other, forget a digit in all of them, show it.",
     ),
+    "run": ("run:app", "Start a scenario on simulated owners, and show the report of its run."),
     "report": ("report:report", "Print a run's report and rewrite its HTML page."),
     "init": (
         "init:init",
@@ -89,18 +90,18 @@ COMMANDS = {
 """Command -> (`module:name`, summary in the help)."""
 
 SECTIONS = {
-    "Try it": ("demo", "simulate", "report", "bench"),
+    "Try it": ("demo", "run", "bench"),
     "Forget": ("status", "request", "samples", "audit"),
     "Models": ("model", "graph", "owner"),
     "Run a fleet": ("init", "config", "token", "serve", "ui", "agent", "deploy"),
     "When something is wrong": ("doctor", "confirm"),
-    "Other names": ("coverage", "invite", "revoke"),
+    "Other names": ("simulate", "report", "coverage", "invite", "revoke"),
 }
 """Heading in the help -> its commands."""
 
 MEANT = {
     **dict.fromkeys(("forget", "unlearn", "erase", "delete", "remove"), "request submit"),
-    **dict.fromkeys(("run", "train"), "simulate"),
+    "train": "run start",
     **dict.fromkeys(("server", "start"), "serve"),
 }
 """What people may type -> the command that does it."""

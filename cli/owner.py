@@ -1,5 +1,6 @@
 """`disinherit owner`: who owns models, who is there, and who may enrol."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -105,6 +106,22 @@ def show(
 
 app.command(epilog=INVITE_EXAMPLES.replace("disinherit invite", "disinherit owner invite"))(invite)
 app.command(epilog=REVOKE_EXAMPLES.replace("disinherit revoke", "disinherit owner revoke"))(revoke)
+
+
+@app.command(epilog="Example: disinherit owner admit anna anna.pub")
+def admit(
+    owner: Annotated[
+        str, typer.Argument(metavar="OWNER", help="Owner of the models that the node serves.")
+    ],
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="Public key of its SuperNode.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the deployment.")] = Path("deployment"),
+) -> int:
+    """Admit an owner's SuperNode by its public key; the SuperLink must be running."""
+    # Imported here: `owner list` needs no deployment, nor its extra.
+    from disinherit.cli.deploy import admit as admit_node
+
+    code: int = admit_node(owner, key, folder)
+    return code
 
 
 def ask_owners(connection: Connection, owner: str = "") -> list[pb.Owner]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import print_line
+from disinherit.cli.output import Format, FormatOption, print_json, print_line
 
 EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 
@@ -13,6 +13,7 @@ EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 def revoke(
     owner: Annotated[str, typer.Argument(help="Owner of the agent.")],
     config: Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")],
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Refuse an owner's certificates and tokens; on the coordinator's machine only.
 
@@ -23,5 +24,8 @@ def revoke(
 
     with open_enrolment(config) as (enrolment, _):
         enrolment.revoke(owner)
-    print_line(f"agents of {owner} are refused until it is invited again")
+    if form is Format.JSON:
+        print_json({"owner": owner, "revoked": True})
+    else:
+        print_line(f"agents of {owner} are refused until it is invited again")
     return 0

@@ -112,10 +112,14 @@ def list_tokens(
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Of the token, from `token list`.")],
     tokens: TokensOption = _TOKENS,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Revoke a token: its next call is refused, and streams that it holds open end."""
     remove_token(tokens, name)
-    print_line(f"the token of {name} is refused from now on")
+    if form is Format.JSON:
+        print_json({"name": name, "revoked": True})
+    else:
+        print_line(f"the token of {name} is refused from now on")
     return 0
 
 

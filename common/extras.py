@@ -67,6 +67,7 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
         "ui": "ui",
         "bench": "simulation",
         "demo": "simulation",
+        "run": "simulation",
         "simulate": "simulation",
     }
 )

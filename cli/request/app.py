@@ -31,6 +31,7 @@ from disinherit.cli.request.submission import submit
 from disinherit.cli.request.watching import EXAMPLES as WATCH_EXAMPLES
 from disinherit.cli.request.watching import watch
 from disinherit.cli.request.words import asked, in_words
+from disinherit.cli.samples import digest
 from disinherit.cli.tables import Cell, ago, print_table, state_text
 from disinherit.common.durations import seconds
 from disinherit.v1 import coordinator_pb2 as pb
@@ -200,6 +201,10 @@ def _steer(
 
 
 app.command(epilog=WATCH_EXAMPLES)(watch)
+app.command(
+    "samples",
+    epilog="Example: disinherit request samples --store models --model r1 ids.txt > erased.json",
+)(digest)
 app.command(epilog=COVERAGE_EXAMPLES.replace(" coverage", " request coverage"))(coverage)
 app.command(name="report", epilog=REPORT_EXAMPLES)(report)
 app.command(epilog="Example: disinherit request attest forget-0123456789ab --out attestation.json")(

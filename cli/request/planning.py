@@ -48,16 +48,18 @@ def plan(
         pages = list(connection.pages(lambda stub: stub.PlanRequest, message))
         models = [model for page in pages for model in page.models]
         notes = [note for page in pages for note in page.notes]
-        said = describe_summary(pages[0].summary) if pages else []
+        said = describe_summary(pages[0].summary)
+        warned = {one.text for page in pages for one in page.details if one.warning}
     else:
         models, notes = _of_store(store, request)
-        said = []
+        said, warned = [], set()
     if form is Format.JSON:
         method = method_dict(request.method)
         rows = [_model_dict(model) for model in models]
         print_json({"id": request.id, "method": method, "models": rows, "notes": notes})
     else:
-        _print(models, [*said, *(f"note: {note}" for note in notes)])
+        marks = (("warning" if note in warned else "note", note) for note in notes)
+        _print(models, [*said, *(f"{mark}: {note}" for mark, note in marks)])
     return 0 if all(model.state in _REACHED for model in models) else 1
 
 
@@ -129,7 +131,8 @@ def describe_summary(summary: pb.PlanSummary) -> list[str]:
         (summary.bytes_to_owners, "to all owners"),
     ):
         if size:
-            lines.append(f"about {size / 1e6:.1f} MB {whose}")
+            scaled = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
+            lines.append(f"about {scaled} {whose}")
     if summary.missing_summaries:
         lines.append(f"without Fisher summary: {', '.join(summary.missing_summaries)}")
     return lines
