@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from disinherit.server.flower.owners import Directory, NamedOwners, RegisteredOwners
     from disinherit.server.flower.server_app import build_server_app
     from disinherit.server.flower.transport import FlowerTransport
+    from disinherit.server.planning.notes import PlanNote
     from disinherit.server.planning.plan import Group, Plan
     from disinherit.server.planning.previews import PlannedModel, Preview
     from disinherit.server.recording.calibration import calibrate
@@ -137,6 +138,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Group",
     "Preview",
     "PlannedModel",
+    "PlanNote",
     "CampaignResult",
     "Task",
     "TaskState",
@@ -284,6 +286,7 @@ _MODULES = {
     ),
     "server.flower.server_app": ("build_server_app",),
     "server.flower.transport": ("FlowerTransport",),
+    "server.planning.notes": ("PlanNote",),
     "server.planning.plan": (
         "Group",
         "Plan",

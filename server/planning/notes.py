@@ -14,7 +14,7 @@ _FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class PlanNote:
     """A sentence about a plan.
 
     Attributes:
@@ -28,28 +28,28 @@ class Note:
     warning: bool = False
 
 
-def calibration_notes(request: UnlearningRequest) -> Iterator[Note]:
+def calibration_notes(request: UnlearningRequest) -> Iterator[PlanNote]:
     """Yield the note on rounds that a federation is to run afterwards."""
     rounds = request.method.calibration_rounds
     if rounds:
-        yield Note(
+        yield PlanNote(
             f"{rounds} rounds of calibration are to follow in the Flower app of the federation "
             "(`disinherit.calibrate`), which alone can run them: global models lose accuracy until "
             "then."
         )
 
 
-def origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterator[Note]:
+def origin_notes(origins: Mapping[str, tuple[str, ...]]) -> Iterator[PlanNote]:
     """Yield the notes on roots that were unlearned before, given the versions that each was."""
     for root, chain in origins.items():
-        yield Note(
+        yield PlanNote(
             f"{root} was unlearned from {', '.join(chain)}: models derived from those know what "
             f"{root} knows, so they are affected, too.",
             (root,),
         )
 
 
-def not_reached_notes(models: Mapping[str, str]) -> Iterator[Note]:
+def not_reached_notes(models: Mapping[str, str]) -> Iterator[PlanNote]:
     """Yield the notes of a plan on models that it does not reach.
 
     Args:
@@ -59,17 +59,17 @@ def not_reached_notes(models: Mapping[str, str]) -> Iterator[Note]:
     for model, reason in models.items():
         by_reason.setdefault(reason, []).append(model)
     for reason, some in by_reason.items():
-        yield Note(f"{', '.join(some)}: not reached, {reason}.", tuple(some), warning=True)
+        yield PlanNote(f"{', '.join(some)}: not reached, {reason}.", tuple(some), warning=True)
 
 
-def unreached_notes(unreached: Unreached) -> Iterator[Note]:
+def unreached_notes(unreached: Unreached) -> Iterator[PlanNote]:
     """Yield the notes on versions that are not reached, or may not be."""
     yield from not_reached_notes(unreached.models)
     unsure: dict[str, list[str]] = {}
     for model, why in unreached.unsure.items():
         unsure.setdefault(why, []).append(model)
     for why, models in unsure.items():
-        yield Note(f"{', '.join(models)}: {why}.", tuple(models), warning=True)
+        yield PlanNote(f"{', '.join(models)}: {why}.", tuple(models), warning=True)
 
 
 def holder_notes(
@@ -78,7 +78,7 @@ def holder_notes(
     followed: Followed,
     *,
     by_changes: bool,
-) -> Iterator[Note]:
+) -> Iterator[PlanNote]:
     """Yield notes on versions, by training provenance, that the roots may miss."""
     asked = asked_classes(request)
     of_root = {root.model_id: set(root.classes) for root in request.roots}
@@ -94,7 +94,7 @@ def holder_notes(
         held = {name for name, count in counts.items() if count}
         missed = sorted((held & everywhere) - names)
         if missed:
-            yield Note(
+            yield PlanNote(
                 f"{record.id} was trained directly on {', '.join(missed)}, and no root that it "
                 "inherits from is to forget that: this request does not reach it there. Add it as "
                 "a root to include it.",
@@ -108,12 +108,12 @@ def holder_notes(
         if by_changes:
             done = "changed as descendants, by the changes of the given roots"
         text = f"{', '.join(also)} also trained directly on classes to forget; they are {done}."
-        yield Note(text, tuple(also), warning=True)
+        yield PlanNote(text, tuple(also), warning=True)
 
 
 def parentless_notes(
     records: Iterable[ModelRecord], request: UnlearningRequest, followed: Followed
-) -> Iterator[Note]:
+) -> Iterator[PlanNote]:
     """Yield notes on versions that may have inherited a class to forget from an unknown parent."""
     everywhere = {name for names in asked_classes(request) for name in names}
     found: dict[str, list[str]] = {}
@@ -126,7 +126,7 @@ def parentless_notes(
             found.setdefault(", ".join(named), []).append(record.id)
     for names, ids in found.items():
         more = f" and {len(ids) - _FEW} more" if len(ids) > _FEW else ""
-        yield Note(
+        yield PlanNote(
             f"{', '.join(ids[:_FEW])}{more}: {names} among the classes, not trained on directly, "
             "and registered without a parent: if they inherited that from a root, this request "
             "does not reach it there. Register what they were derived from.",

@@ -24,7 +24,7 @@ from disinherit.server.planning.coefficients import (
     kept_of_change,
 )
 from disinherit.server.planning.notes import (
-    Note,
+    PlanNote,
     calibration_notes,
     holder_notes,
     origin_notes,
@@ -82,7 +82,7 @@ class Plan:
     groups: tuple[Group, ...]
     exempt: Mapping[str, str]
     failed: Mapping[str, str]
-    remarks: tuple[Note, ...]
+    remarks: tuple[PlanNote, ...]
     not_reached: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.server.planning.message_sizes import estimate_bytes
-from disinherit.server.planning.notes import Note
+from disinherit.server.planning.notes import PlanNote
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import Task, TaskState
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -52,7 +52,7 @@ class Preview:
 
     models: tuple[PlannedModel, ...]
     notes: tuple[str, ...]
-    remarks: tuple[Note, ...] = ()
+    remarks: tuple[PlanNote, ...] = ()
     missing_summaries: tuple[str, ...] = ()
     bytes_from_roots: int = 0
     bytes_to_owners: int = 0

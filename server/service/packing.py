@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from disinherit.common.audit.gaps import DESCRIPTIONS
 from disinherit.common.limits import REASON, clipped
 from disinherit.server.planning.coverage import Covered
-from disinherit.server.planning.notes import Note
+from disinherit.server.planning.notes import PlanNote
 from disinherit.server.planning.previews import PlannedModel, Preview
 from disinherit.server.reports.report import ModelReport, Report
 from disinherit.server.service.documents import LogEnd
@@ -125,7 +125,7 @@ def planned_to_proto(
     )
 
 
-def note_to_proto(note: Note) -> pb.PlanNote:
+def note_to_proto(note: PlanNote) -> pb.PlanNote:
     """Convert a note of a plan."""
     text = clipped(note.text, REASON)
     return pb.PlanNote(text=text, warning=note.warning, model_ids=note.models[:_NOTED])
