@@ -62,14 +62,6 @@ FOUNDRIES: dict[str, tuple[str, ...]] = {
 }
 """Foundry -> patterns of its files below `SYSTEM_FOLDER`; docs/data.md lists the packages."""
 
-ADVICE = (
-    "Run `apt-get install fonts-dejavu-core fonts-freefont-ttf fonts-lato fonts-liberation "
-    "fonts-paratype` or more of the packages that the documentation of data sets lists, or set "
-    "DISINHERIT_DATA to the folder that holds a folder 'glyphs' with a folder of fonts for each "
-    "foundry."
-)
-"""What to do when there are no fonts."""
-
 _ENDINGS = (".otf", ".ttf")
 _STYLE = re.compile(
     r" (black|bold|book|cond(ensed)?|demi(bold)?|expanded|extra(bold|light)?|hairline|heavy|italic|"
@@ -110,8 +102,24 @@ def find_fonts(folder: Path | None) -> list[FontFile]:
         if path.suffix.lower() in _ENDINGS and path.is_file()
     ]
     if not files:
-        raise DataError(f"Expected fonts in {folder or SYSTEM_FOLDER}, but got none. {ADVICE}")
+        where = folder or SYSTEM_FOLDER
+        raise DataError(f"Expected fonts in {where}, but got none. {more_fonts(folder)}")
     return files
+
+
+def more_fonts(folder: Path | None) -> str:
+    """Return what to do where there are too few fonts; see `find_fonts`."""
+    if folder is not None:
+        return (
+            "Put a folder of .ttf or .otf files for each foundry there, or unset DISINHERIT_DATA "
+            "to use the system's fonts."
+        )
+    return (
+        "Run `apt-get install fonts-dejavu-core fonts-freefont-ttf fonts-lato fonts-liberation "
+        "fonts-paratype` or more of the packages that the documentation of data sets lists, or set "
+        "DISINHERIT_DATA to the folder that holds a folder 'glyphs' with a folder of fonts for "
+        "each foundry."
+    )
 
 
 def family_of(file: FontFile) -> str | None:

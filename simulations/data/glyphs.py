@@ -25,11 +25,11 @@ from safetensors.numpy import load, save
 from disinherit.common.errors import CheckpointError, DataError
 from disinherit.common.files import write_atomic
 from disinherit.simulations.data.fonts import (
-    ADVICE,
     CHARACTERS,
     FontFile,
     family_of,
     find_fonts,
+    more_fonts,
 )
 
 SIZE = 28
@@ -208,7 +208,7 @@ def _assembled(drawn: Sequence[DrawnFont], folder: Path | None) -> Glyphs:
         where = "the system's fonts" if folder is None else str(folder)
         raise DataError(
             f"Expected fonts of two families or more, with all digits and letters, in {where}, "
-            f"but got {len({font.family for font in fonts})}. {ADVICE}"
+            f"but got {len({font.family for font in fonts})}. {more_fonts(folder)}"
         )
     ordered = [font for font, held in zip(fonts, out, strict=True) if not held]
     ordered += [font for font, held in zip(fonts, out, strict=True) if held]
