@@ -60,8 +60,8 @@ def simulate(
         typer.Argument(
             autocompletion=lambda: names_in("disinherit.simulations.scenario", "topologies"),
             help="federated, federated-two-roots, federated-three-roots, distributed, "
-            "distributed-back, incremental, transfer, transfer-new-head, fine-tunes, chain-N, "
-            "fan-out-N, or a TOML file.",
+            "distributed-back, incremental, transfer, transfer-new-head, fine-tunes, shared-start, "
+            "chain-N, fan-out-N, or a TOML file.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for models and reports.")],
