@@ -29,25 +29,27 @@ from disinherit.documents.verdict import NOTABLE
 from disinherit.documents.words import number
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import Evaluation, ModelFigures, RunReport
-from disinherit.simulations.report.verdict import (
-    NULL_NOTE,
-    REFERENCE_NOTE,
+from disinherit.simulations.report.readings import (
     TOLERANCE,
     UNFINISHED,
     AccuracyKey,
     affected_models,
     by_standing,
-    describe_speedup,
     gap_of,
     hardly_knew,
     has_forgotten,
     is_done,
-    judge,
     reference_of,
-    scope_note,
     share_of,
     shown_model,
     standing_of,
+)
+from disinherit.simulations.report.verdict import (
+    NULL_NOTE,
+    REFERENCE_NOTE,
+    describe_speedup,
+    judge,
+    scope_note,
 )
 
 _TITLES: dict[AccuracyKey, str] = {

@@ -9,17 +9,19 @@ from disinherit.documents.pages import LONG_TABLE, WORST
 from disinherit.documents.words import number, signed
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import ModelFigures, RunReport
-from disinherit.simulations.report.verdict import (
-    NULL_NOTE,
+from disinherit.simulations.report.readings import (
     UNFINISHED,
     AccuracyKey,
     by_standing,
-    describe_speedup,
     gap_of,
     has_forgotten,
     is_done,
-    judge,
     reference_of,
+)
+from disinherit.simulations.report.verdict import (
+    NULL_NOTE,
+    describe_speedup,
+    judge,
     scope_note,
 )
 
