@@ -60,7 +60,7 @@ def simulate(
         typer.Argument(
             autocompletion=lambda: names_in("disinherit.simulations.scenario", "topologies"),
             help="federated, federated-two-roots, federated-three-roots, distributed, "
-            "distributed-back, incremental, transfer, transfer-new-head, fine-tunes, shared-start, "
+            "distributed-back, incremental, transfer, transfer-new-head, fine-tunes, "
             "chain-N, fan-out-N, or a TOML file.",
         ),
     ],
