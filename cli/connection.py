@@ -4,7 +4,7 @@ import functools
 import inspect
 import ipaddress
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,8 +215,11 @@ class Connection:
         except grpc.RpcError as error:
             raise self._explain(error.code().name, " ".join(str(error.details()).split())) from None
 
-    def open_channel(self) -> "grpc.Channel":
+    def open_channel(self, options: Sequence[tuple[str, int]] = ()) -> "grpc.Channel":
         """Return a channel to the service, which the caller closes.
+
+        Args:
+            options: gRPC's options of the channel.
 
         Raises:
             InputError: if a file cannot be read, or a key is missing.
@@ -224,14 +227,14 @@ class Connection:
         import grpc
 
         if self.ca is None and self.cert is None and _is_loopback(self.server):
-            return grpc.insecure_channel(self.server)
+            return grpc.insecure_channel(self.server, options)
         authority, chain, key = (_read(path) for path in (self.ca, self.cert, self.key))
         if (chain is None) != (key is None):
             raise InputError(
                 "Expected --tls-cert and --tls-key together, but got only one of them."
             )
         credentials = grpc.ssl_channel_credentials(authority, key, chain)
-        return grpc.secure_channel(self.server, credentials)
+        return grpc.secure_channel(self.server, credentials, options)
 
     def _trust(self) -> str:
         if self.ca is None and _is_loopback(self.server):

@@ -108,9 +108,10 @@ def ui(
         )
     from disinherit.ui.application import Dashboard
     from disinherit.ui.cookies import Cookies
-    from disinherit.ui.visitors import Visitor
+    from disinherit.ui.visitors import CHANNEL_OPTIONS, Visitor
 
-    with Connection(server, ca=ca, cert=client_cert, key=client_key).open_channel() as channel:
+    connection = Connection(server, ca=ca, cert=client_cert, key=client_key)
+    with connection.open_channel(CHANNEL_OPTIONS) as channel:
         serve(
             lambda port: Dashboard(
                 lambda token: Visitor(channel, server, token),

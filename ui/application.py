@@ -1,8 +1,8 @@
 """The dashboard over a coordinator: sign-in, screens, actions, and changes as they happen."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -33,8 +33,13 @@ from disinherit.ui.screens.screens import NEW_REQUEST, SCREENS, home_of
 from disinherit.ui.sessions import Session, Sessions, introduced, same
 from disinherit.ui.visitors import Visitor
 
+_LOG = logging.getLogger(__name__)
+
 BEAT_SECONDS = 15.0
 """Longest silence of a live page, so that a broken connection is noticed."""
+
+RETRY_SECONDS = 1.0
+"""Pause before a page that could not be drawn is tried again."""
 
 SETTLE_SECONDS = 0.2
 """Pause after a change before a page is drawn anew: many come at once."""
@@ -90,11 +95,13 @@ class Dashboard:
             routes.append(Route(f"{screen.path}.json", self._signed(_json(screen))))
             if screen.live:
                 routes.append(Route(f"{screen.path}/live", self._signed(self._live(screen))))
-        return Starlette(
+        application = Starlette(
             routes=routes,
             middleware=[Middleware(Protection, hosts=hosts)],
             exception_handlers={404: self._no_page},
         )
+        application.state.close = self.sessions.close
+        return application
 
     def _signed(self, endpoint: Signed) -> Endpoint:
         """Return an endpoint for visitors who have signed in; the others are asked to."""
@@ -208,6 +215,7 @@ class Dashboard:
             "json_path": f"{screen.path}.json{query}",
             "live_path": f"{screen.path}/live{query}" if screen.live else "",
             **self._frame(page.session),
+            "notice": page.session.notice,
         }
         page.session.notice = ""
         return render("page", {"command": screen.command(page), **values, **frame})
@@ -231,28 +239,33 @@ class Dashboard:
         return answer
 
     async def _events(self, screen: Screen, page: Page) -> AsyncIterator[str]:
-        async with aclosing(page.session.watch.changes(BEAT_SECONDS)) as changes:
-            async for change in changes:
+        async with page.session.watch.listening() as listener:
+            stale = False
+            while True:
+                change = await listener.next(RETRY_SECONDS if stale else BEAT_SECONDS)
+                if change == "closing":
+                    return
                 if change == "ended" or not self.sessions.alive(page.session):
                     yield _event("ended")
                     return
-                if change is None:
+                if change is None and not stale:
                     yield ": still here\n\n"
-                elif change == "lost":
-                    yield _event("lost")
-                else:
+                    continue
+                part = None
+                if change != "lost":
                     await asyncio.sleep(SETTLE_SECONDS)
-                    yield await self._drawn(screen, page)
+                    part = await self._drawn(screen, page)
+                stale = part is None  # what could not be drawn is tried again soon
+                yield _event("lost") if part is None else _event("", part)
 
-    async def _drawn(self, screen: Screen, page: Page) -> str:
+    async def _drawn(self, screen: Screen, page: Page) -> str | None:
+        """Return a screen's content as it is now; `None` if the coordinator does not say."""
         try:
             values = await _loaded(screen, page)
-        except NotKnownError:
-            return _event("ended")
-        except DisinheritError:
-            return _event("lost")
-        part = render(screen.part, {**values, **self._frame(page.session)})
-        return _event("", part)
+        except DisinheritError as error:
+            _LOG.info("a live page could not be drawn: %s", error)
+            return None
+        return render(screen.part, {**values, **self._frame(page.session)})
 
 
 def _download(make: Callable[[Page], downloads.Download]) -> Signed:

@@ -8,7 +8,8 @@ last audit entry that it saw.
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import grpc
@@ -18,14 +19,15 @@ from disinherit.v1 import coordinator_pb2 as pb
 
 _LOG = logging.getLogger(__name__)
 
-Change = Literal["changed", "lost", "ended"]
-"""Something happened; the coordinator cannot be reached; the token is not accepted any more."""
+Change = Literal["changed", "lost", "ended", "closing"]
+"""Something happened; the coordinator cannot be reached; the token is not accepted any more, or its
+visitor signed out; the dashboard itself ends."""
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.25, 5.0
 _ENDING = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED)
 
 
-class _Listener:
+class Listener:
     """One open page: a signal that is never longer than the last change."""
 
     def __init__(self) -> None:
@@ -65,31 +67,31 @@ class FleetWatch:
     def __init__(self, visitor: Visitor) -> None:
         self._visitor = visitor
         self._lock = threading.Lock()
-        self._listeners: set[_Listener] = set()
+        self._listeners: set[Listener] = set()
         self._wake = threading.Event()
         self._call: Following[pb.FleetEvent] | None = None
         self._running = False
         self._sequence: int | None = None
 
-    async def changes(self, seconds: float) -> AsyncGenerator[Change | None]:
-        """Yield each change, or `None` when there was none for some seconds."""
-        listener = _Listener()
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Listener]:
+        """Listen to changes for the length of a block."""
+        listener = Listener()
         self._join(listener)
         try:
-            while True:
-                yield await listener.next(seconds)
+            yield listener
         finally:
             self._leave(listener)
 
-    def close(self) -> None:
-        """End the watch: the visitor signed out."""
+    def close(self, change: Change) -> None:
+        """End the watch, and tell its pages why."""
         with self._lock:
             listeners, self._listeners = self._listeners, set()
         for one in listeners:
-            one.tell("ended")
+            one.tell(change)
         self._stop()
 
-    def _join(self, listener: _Listener) -> None:
+    def _join(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.add(listener)
             if self._running:
@@ -98,7 +100,7 @@ class FleetWatch:
             self._wake.clear()
         threading.Thread(target=self._run, name="fleet-watch", daemon=True).start()
 
-    def _leave(self, listener: _Listener) -> None:
+    def _leave(self, listener: Listener) -> None:
         with self._lock:
             self._listeners.discard(listener)
             wanted = bool(self._listeners)

@@ -49,11 +49,13 @@ def local_application(folder: Path, hosts: Sequence[str]) -> Starlette:
     for path, part, load, command in _SCREENS:
         routes.append(Route(path, _page(runs, part, load, command)))
         routes.append(Route(f"{path}.json", _json(runs, load)))
-    return Starlette(
+    application = Starlette(
         routes=routes,
         middleware=[Middleware(Protection, hosts=hosts)],
         exception_handlers={404: _no_page(runs)},
     )
+    application.state.close = lambda: None  # no page stays open
+    return application
 
 
 Endpoint = Callable[[Request], Awaitable[Response]]

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
 from disinherit.documents.pages import environment
+from disinherit.documents.words import count
 from disinherit.ui import words
 
 NOTHING = Markup('<span class="none">&ndash;</span>')
@@ -25,7 +26,7 @@ def _templates() -> Environment:
         time=_time,
         command=command_line,
         json_text=_json_text,
-        counted=words.counted,
+        counted=count,
         words=_spaced,
         listed=words.listed,
         short=_short,
@@ -94,8 +95,8 @@ def _bar(counts: Mapping[str, int], label: str) -> Markup:
     """Draw how many models are in each state, in the order of progress."""
     total = sum(counts.values())
     parts, x = [], 0.0
-    for name, count in counts.items():
-        width = 100 * count / total
+    for name, models in counts.items():
+        width = 100 * models / total
         parts.append(
             Markup('<rect class="fill {}" x="{:.3f}" y="0" width="{:.3f}" height="10"/>').format(
                 words.task_state(name).tone, x, width

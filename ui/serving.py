@@ -81,19 +81,38 @@ def serve(make: Callable[[int], Starlette], address: Address, ready: Callable[[s
     """
     listener = listen(address)
     port = listener.getsockname()[1]
+    ready(url(address, port))
+    make_server(make(port), address).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that ends open pages before it waits for them."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Have the application close what stays open, and stop."""
+        self.config.app.state.close()  # type: ignore[union-attr]
+        await super().shutdown(sockets)
+
+
+def make_server(application: Starlette, address: Address) -> uvicorn.Server:
+    """Return a server of an application, which writes no log of who asked for what.
+
+    Args:
+        application: its `state.close` ends what stays open.
+        address: has the files for TLS.
+    """
     config = uvicorn.Config(
-        make(port),
+        application,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
         log_level="warning",
-        access_log=False,  # the coordinator logs who does what
+        access_log=False,  # the coordinator's audit log says who did what
         server_header=False,
         timeout_graceful_shutdown=1,
         ws="none",
         lifespan="off",
     )
-    ready(url(address, port))
-    uvicorn.Server(config).run([listener])
+    return _Server(config)
 
 
 def listen(address: Address) -> socket.socket:

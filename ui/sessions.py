@@ -104,7 +104,14 @@ class Sessions:
         """Forget a session and its token."""
         with self._lock:
             self._sessions = {key: one for key, one in self._sessions.items() if one is not session}
-        session.watch.close()
+        session.watch.close("ended")
+
+    def close(self) -> None:
+        """Forget all sessions: the dashboard ends."""
+        with self._lock:
+            sessions, self._sessions = list(self._sessions.values()), {}
+        for one in sessions:
+            one.watch.close("closing")
 
     def guest_key(self, secret: str) -> str:
         """Return the secret for the form of a visitor who has not signed in yet."""

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 TIMEOUT_SECONDS = 20.0
 """Longest wait for one answer; a page needs a few."""
 
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 250),
+    ("grpc.min_reconnect_backoff_ms", 250),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+)
+"""Of a channel that outlives its coordinator: pages go on within seconds when that is back."""
+
 Told = TypeVar("Told", covariant=True)
 
 

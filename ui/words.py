@@ -148,13 +148,3 @@ def listed(names: list[str], most: int = 3) -> str:
     if len(names) > most + 1:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
-
-
-def counted(count: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun.
-
-    Example:
-        >>> counted(1, "model"), counted(2, "model"), counted(1200, "entry", "entries")
-        ('1 model', '2 models', '1,200 entries')
-    """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from disinherit.ui.application import Dashboard
 from disinherit.ui.cookies import Cookies
 from disinherit.ui.serving import LOOPBACK
-from disinherit.ui.visitors import Visitor
+from disinherit.ui.visitors import CHANNEL_OPTIONS, Visitor
 from tests.support.service import secret
 
 PORT = 8787
@@ -22,7 +22,7 @@ BASE = f"http://127.0.0.1:{PORT}"
 @contextmanager
 def dashboard(address: str) -> Iterator[Dashboard]:
     """A dashboard over a coordinator."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, CHANNEL_OPTIONS) as channel:
         yield Dashboard(
             lambda token: Visitor(channel, address, token), address, Cookies(PORT, secure=False)
         )

@@ -137,7 +137,7 @@ def _waves(status: pb.RequestStatus, models: Sequence[Mapping[str, Any]]) -> lis
     for number in range(1, status.waves + 1):
         states = Counter(one["state"] for one in models if one["wave"] == number)
         owners = sorted({one["owner"] for one in models if one["wave"] == number})
-        if number <= status.waves_begun:
+        if number <= status.waves_begun and status.state != pb.CAMPAIGN_STATE_AWAITING_APPROVAL:
             settled = all(state in _DONE for state in states)
             word = "passed" if number < status.waves_begun or settled else "running"
         else:

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from disinherit.documents.words import count
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import OPEN, TASKS, as_time, campaign_state, counted, listed, now
+from disinherit.ui.words import OPEN, TASKS, as_time, campaign_state, listed, now
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
@@ -108,21 +109,19 @@ def needs(campaign: Mapping[str, Any], deadline_us: int, role: str) -> str:
     state, counts = campaign["state"], campaign["counts"]
     mine = " It is yours to decide." if role == "approver" else " An approver has to decide."
     if state == "awaiting_approval":
-        return f"Waits for an approval of {counted(campaign['total'], 'model')}.{mine}"
+        return f"Waits for an approval of {count(campaign['total'], 'model')}.{mine}"
     if state == "halted":
         return f"Halted: {campaign['halted'] or 'a threshold was passed'}.{mine}"
     if counts.get("unapproved"):
-        return f"{counted(counts['unapproved'], 'model')} joined later, without approval.{mine}"
+        return f"{count(counts['unapproved'], 'model')} joined later, without approval.{mine}"
     if state == "partial":
         left = sum(counts.values()) - counts.get("verified", 0) - counts.get("exempt", 0)
-        return (
-            f"Ended with {counted(left, 'model')} that did not forget. Resume it or roll it back."
-        )
+        return f"Ended with {count(left, 'model')} that did not forget. Resume it or roll it back."
     soon = deadline_us and deadline_us / 1e6 < (now() + NEAR).timestamp()
     if soon and campaign["open"]:
         return "Its deadline is near, and not all models have forgotten."
     if counts.get("failed") and campaign["open"]:
-        return f"{counted(counts['failed'], 'model')} failed."
+        return f"{count(counts['failed'], 'model')} failed."
     if state == "paused":
         return "Paused: nothing is sent until somebody resumes it."
     return ""
@@ -137,7 +136,7 @@ def sentence(status: pb.RequestStatus) -> str:
         return _classes(request.roots)
     counts = status.sample_counts or [len(root.samples) for root in request.roots]
     roots = listed([root.model_id for root in request.roots], _SHOWN_NAMES)
-    return f"Forget {counted(sum(counts), 'sample')} everywhere inherited from {roots}"
+    return f"Forget {count(sum(counts), 'sample')} everywhere inherited from {roots}"
 
 
 def _classes(roots: Iterable[unlearning_pb2.Root]) -> str:

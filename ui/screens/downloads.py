@@ -3,12 +3,23 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from disinherit.common.errors import InputError
+from disinherit.common.graph.formats import dump_graph
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
 from disinherit.documents.campaign.gathering import gather_records, gather_report
 from disinherit.documents.campaign.letter import write_letter
 from disinherit.documents.campaign.page import render_campaign
 from disinherit.documents.campaign.values import report_values
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
+
+GRAPHS: Mapping[str, str] = {
+    "graphml": "application/graphml+xml",
+    "dot": "text/vnd.graphviz",
+    "json": "application/json",
+}
+"""Format of the graph -> its media type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +71,26 @@ def letter(page: Page) -> Download:
     return Download(f"{request_id}.letter.txt", text.encode(), "text/plain; charset=utf-8")
 
 
+def graph(page: Page) -> Download:
+    """Return the whole graph in a format of other programs."""
+    form = page.needed("as", "?as=graphml")
+    if form not in GRAPHS:
+        raise InputError(f"Expected one of {', '.join(GRAPHS)}, but got {form[:50]!r}.")
+    parts = list(page.visitor.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()))
+    found = InheritanceGraph(
+        (record_from_proto(one) for part in parts for one in part.models),
+        (inheritance_from_proto(one) for part in parts for one in part.edges),
+    )
+    written = dump_graph(found, form)
+    data = written if isinstance(written, bytes) else written.encode()
+    return Download(f"graph.{form}", data, GRAPHS[form])
+
+
 DOWNLOADS: Mapping[str, Callable[[Page], Download]] = {
     "/campaign/attestation": attestation,
     "/campaign/letter": letter,
     "/campaign/report": report,
     "/audit/export": audit_log,
+    "/graph/export": graph,
 }
 """Path -> what makes the file."""

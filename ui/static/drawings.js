@@ -10,6 +10,7 @@
   // Okabe and Ito's colours, which differ without colour vision, too.
   const OWNERS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#8b939e"];
   const MANY = 400;
+  const READABLE = 0.5;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -40,7 +41,7 @@
     const byOwner = way === "owner";
     const root = roots.includes(box.id);
     return {
-      label: `${sign} ${short(box.id, 14)}\n${short(box.owner, 16)}`,
+      label: box.labelled === false ? "" : `${sign} ${short(box.id, 14)}\n${short(box.owner, 16)}`,
       fill: byOwner ? `${owners.get(box.owner)}` : colour(`${tone}-fill`),
       line: root ? colour("warning-bar") : byOwner ? colour("edge") : colour(tone),
       width: root ? 4 : 1.5,
@@ -71,7 +72,7 @@
     const graph = cytoscape({
       container: element,
       elements: {
-        nodes: data.boxes.map((box) => ({ data: { ...box, ...painted(box, way, owners, roots, now) }, position: { x: box.x, y: box.y } })),
+        nodes: data.boxes.map((box) => ({ data: { ...box, labelled: !many, ...painted({ ...box, labelled: !many }, way, owners, roots, now) }, position: { x: box.x, y: box.y } })),
         edges: data.edges.map((edge) => ({ data: { source: edge.parent, target: edge.child, ...bent(edge, places) } })),
       },
       layout: { name: "preset", fit: true, padding: 12 },
@@ -81,11 +82,20 @@
       userZoomingEnabled: element.classList.contains("large"), // a page that is scrolled stays scrollable
     });
     // As high as it needs to be, within what the style sheet gives it.
-    const box = graph.elements().boundingBox();
+    const box = graph.nodes().boundingBox();
     const needed = box.h * Math.min(1.25, element.clientWidth / Math.max(box.w, 1)) + 60;
     if (needed < element.clientHeight) element.style.height = `${Math.max(needed, 150)}px`;
     const fit = () => { graph.resize(); graph.fit(undefined, 12); if (graph.zoom() > 1.25) { graph.zoom(1.25); graph.center(); } };
     fit();
+    // To measure thousands of labels takes seconds: a box gets its own when it is large enough to read.
+    let waiting = 0;
+    const label = () => {
+      if (graph.zoom() < READABLE) return;
+      const seen = graph.extent();
+      const bare = graph.nodes().filter((node) => !node.data("labelled")
+        && node.position("x") > seen.x1 && node.position("x") < seen.x2 && node.position("y") > seen.y1 && node.position("y") < seen.y2);
+      graph.batch(() => bare.forEach((node) => { node.data("labelled", true); node.data(painted(node.data(), way, owners, roots, states())); }));
+    };
     const repaint = () => {
       const latest = states();
       graph.batch(() => graph.nodes().forEach((node) => { node.data(painted(node.data(), way, owners, roots, latest)); }));
@@ -94,6 +104,7 @@
     addEventListener("resize", fit);
     addEventListener("beforeprint", fit);
     new MutationObserver(repaint).observe(element, { attributes: true, attributeFilter: ["data-states"] });
+    if (many) graph.on("viewport", () => { clearTimeout(waiting); waiting = setTimeout(label, 120); });
     graph.on("tap", "node", (event) => choose(event.target));
     const search = (element.dataset.search ?? "").toLowerCase();
     if (search) {
@@ -101,6 +112,7 @@
       found.addClass("found");
       if (found.nonempty() && found.length < graph.nodes().length) graph.fit(found.closedNeighborhood(), 60);
     }
+    graph.one("render", () => performance.mark("graph drawn"));
     element.dataset.drawn = String(graph.nodes().length);
     return graph;
   };
@@ -153,19 +165,21 @@
     if (!element) return;
     curve?.destroy();
     const points = JSON.parse(element.dataset.points);
-    const times = points.map((one) => Date.parse(one.time) / 1000);
+    const begin = Date.parse(points[0].time);
+    const times = points.map((one) => (Date.parse(one.time) - begin) / 1000);
+    const [unit, length] = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]].find(([, size]) => times.at(-1) >= 2 * size) ?? ["s", 1];
     const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
     curve = new uPlot({
       width: element.clientWidth, height: 190, cursor: { y: false }, legend: { live: false, show: false },
-      scales: { y: { range: [0, Math.max(1, Number(element.dataset.total))] } },
-      axes: [axis, { ...axis, size: 36, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }],
-      series: [{}, { label: "verified", stroke: colour("good"), fill: colour("good-fill"), width: 2, paths: uPlot.paths.stepped({ align: 1 }) }],
+      scales: { x: { time: false }, y: { range: [0, Math.max(1, Number(element.dataset.total))] } },
+      axes: [{ ...axis, values: (_, at) => at.map((one) => `${+(one / length).toFixed(1)} ${unit}`), space: 60 }, { ...axis, size: 36, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000] }],
+      series: [{}, { label: "verified", stroke: colour("good"), fill: colour("good-fill"), width: 2, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }],
     }, [times, points.map((one) => one.verified)], element);
   };
   chart();
   addEventListener("resize", chart);
   dark.addEventListener("change", chart);
   new MutationObserver((changes) => {
-    if (changes.some((one) => one.type === "attributes" || [...one.addedNodes].some((node) => node.querySelector?.(".chart")))) chart();
+    if (changes.some((one) => one.type === "attributes" || [...one.addedNodes].some((node) => node.matches?.(".chart") || node.querySelector?.(".chart")))) chart();
   }).observe(document.getElementById("content"), { subtree: true, childList: true, attributes: true, attributeFilter: ["data-points"] });
 })();
