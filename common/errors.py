@@ -24,7 +24,9 @@
     ├── StoreError            the store cannot do what was asked (exit code 2)
     │   ├── LostHistoryError  ... since the audit log does not continue what was signed
     │   └── UnreachableError  ... since the service does not answer; try again (exit code 3)
+    ├── StoppingError         the coordinator is being stopped (exit code 1)
     ├── CampaignError         a campaign could not be carried out (exit code 1)
+    │   ├── NotDrivenError    ... since a person or a threshold stopped it
     │   └── HeldError         ... since another coordinator drives it
     ├── NotApplicableError    a method of the benchmark cannot answer this kind of request
     └── NotMeasuredError      a metric of the benchmark has no value
