@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from disinherit.server.planning.notes import PlanNote
     from disinherit.server.planning.plan import Group, Plan
     from disinherit.server.planning.previews import PlannedModel, Preview
+    from disinherit.server.planning.recipes import Computed, Ingredient
     from disinherit.server.recording.calibration import calibrate
     from disinherit.server.recording.outbox import LineageSink
     from disinherit.server.recording.recorder import LineageRecorder, record_lineage
@@ -139,6 +140,8 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "Coordinator",
     "Plan",
     "Group",
+    "Computed",
+    "Ingredient",
     "Preview",
     "PlannedModel",
     "PlanNote",
@@ -303,6 +306,10 @@ _MODULES = {
     "server.planning.previews": (
         "PlannedModel",
         "Preview",
+    ),
+    "server.planning.recipes": (
+        "Computed",
+        "Ingredient",
     ),
     "server.recording.calibration": ("calibrate",),
     "server.recording.outbox": ("LineageSink",),
