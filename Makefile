@@ -83,6 +83,7 @@ results: $(INSTALLED) ## render docs/results*.md from the stored figures of the 
 	$(BIN)/disinherit bench report docs/figures/deep-classes.jsonl.gz --html runs/results/deep-classes.html --markdown docs/results-deep-classes.md
 	$(BIN)/disinherit bench report docs/figures/glyphs.jsonl.gz --html runs/results/glyphs.html --markdown docs/results-glyphs.md --note "$(OF_GLYPHS)"
 	$(BIN)/disinherit bench family --seeds 0 --out docs/figures/family.json --markdown docs/results-family.md
+	$(BIN)/disinherit bench family --seeds 0 --out docs/figures/family-full.json --markdown docs/results-family-full.md
 	$(BIN)/disinherit bench report docs/figures/depth.jsonl.gz --html runs/results/depth.html --markdown docs/results-depth.md --note "$(OF_BEFORE)"
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md --note "$(OF_BEFORE)"
 	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md --note "$(OF_BEFORE)"
