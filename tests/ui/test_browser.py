@@ -204,6 +204,7 @@ def test_the_story_from_a_plan_to_an_attestation(
     press(operator, "pause", "pause")
     wait_for_state(viewer, "paused")
     press(operator, "resume", "resume")
+    wait_for_state(viewer, "running")
     viewer.page.wait_for_selector("#missing ~ .scroll >> text=cleo", timeout=WAIT)
     viewer.page.wait_for_selector(".chart canvas")
     picture(viewer.page, "dashboard-campaign.png", clip=_top(1280, 1100))

@@ -12,7 +12,7 @@ from disinherit.ui.screens.actions import offered
 from disinherit.ui.screens.campaigns import campaign_values
 from disinherit.ui.screens.owners import read_owners
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import TASKS, as_time
+from disinherit.ui.words import TASKS, as_time, now
 from disinherit.v1 import coordinator_pb2 as pb
 
 _DONE = ("verified", "exempt", "rolled_back")
@@ -42,7 +42,7 @@ def load(page: Page) -> Mapping[str, Any]:
         "missing": _missing(models),
         "waves": _waves(status, models),
         "gates": _gates(status.request.roll_out),
-        "progress": _progress(models, campaign["received"]),
+        "progress": _progress(models, campaign),
         "accuracies": _accuracies(models, status.request.roll_out),
         "gaps": [
             {"kind": gap.kind, "models": list(gap.model_ids), "text": gap.text}
@@ -160,13 +160,20 @@ def _gates(roll_out: Any) -> list[str]:
     return gates
 
 
-def _progress(models: Iterable[Mapping[str, Any]], received: str | None) -> list[dict[str, Any]]:
-    """Return how many models were verified at each time, from the request on."""
+def _progress(
+    models: Iterable[Mapping[str, Any]], campaign: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return how many models were verified at each time, from the request on; open ones until now.
+
+    It is empty as long as there is none.
+    """
     times = sorted(one["done"] for one in models if one["done"])
-    if not times or received is None:
+    if not times or campaign["received"] is None:
         return []
-    start = [{"time": received, "verified": 0}]
-    return start + [{"time": time, "verified": n} for n, time in enumerate(times, 1)]
+    points = [{"time": time, "verified": number} for number, time in enumerate(times, 1)]
+    if campaign["open"]:
+        points.append({"time": now().isoformat(timespec="seconds"), "verified": len(times)})
+    return [{"time": campaign["received"], "verified": 0}, *points]
 
 
 def _accuracies(models: Iterable[Mapping[str, Any]], roll_out: Any) -> dict[str, Any]:
