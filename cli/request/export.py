@@ -11,6 +11,7 @@ from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
 from disinherit.cli.output import print_line
+from disinherit.cli.request.bundle import write_bundle
 from disinherit.cli.request.report import ask_report
 from disinherit.common.audit.attestation import read_statement
 from disinherit.common.audit.dsse import read_envelope
@@ -23,6 +24,7 @@ from disinherit.common.files import write_atomic
 
 EXAMPLES = (
     "Examples:\n\n"
+    "disinherit request export forget-0123456789ab --as bundle --out evidence.zip\n\n"
     "disinherit request export forget-0123456789ab --as openlineage --out event.json\n\n"
     "disinherit request export forget-0123456789ab --as mlflow --out sqlite:///mlflow.db\n\n"
     "disinherit request export forget-0123456789ab --as card --out README.md --model r4"
@@ -32,6 +34,7 @@ EXAMPLES = (
 class ExportForm(enum.StrEnum):
     """ExportForm of an export."""
 
+    BUNDLE = "bundle"
     OPENLINEAGE = "openlineage"
     MLFLOW = "mlflow"
     CARD = "card"
@@ -46,7 +49,8 @@ def export(
         typer.Option(
             "--as",
             "--format",
-            help="openlineage: a run event, as JSON. mlflow: a run, with figures, report and "
+            help="bundle: the evidence, for offline verification: attestation, audit log, keys and "
+            "report, as a zip file. openlineage: a run event, as JSON. mlflow: a run, with figures, report and "
             "attestation. card: a section of a model card.",
         ),
     ],
@@ -61,7 +65,9 @@ def export(
         list[str] | None, typer.Option(help="In a card, only this affected version. Repeat.")
     ] = None,
 ) -> int:
-    """Export a request that has ended to other tools. Exporting again updates the export.
+    """Export a request that has ended: its evidence, or records for other tools.
+
+    Exporting again updates the export.
 
     No export has the reason, names of classes, ids or digests of samples, or text of owners.
     """
@@ -71,7 +77,12 @@ def export(
     report = without_words(ask_report(connection, request_id))
     statement = read_statement(read_envelope(data))
     done = FinishedRequest(statement["predicate"], data, report)
-    if form is ExportForm.OPENLINEAGE:
+    if form is ExportForm.BUNDLE:
+        write_bundle(connection, Path(out), data, report)
+        print_line(
+            f"evidence about {done.id}, {done.state}, in {out}: its README.txt says how to verify"
+        )
+    elif form is ExportForm.OPENLINEAGE:
         event = json.dumps(run_event(done), indent=2, allow_nan=False)
         write_atomic(Path(out), event.encode() + b"\n")
         print_line(f"run {run_id(done.id)} of {done.id}, {done.state}, in {out}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,26 @@ def running(ended: Running, monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
     speak_as("operator", ended, monkeypatch)
     capsys.readouterr()
     return ended
+
+
+def test_the_evidence_is_verified_by_what_its_readme_says(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    out = tmp_path / "evidence.zip"
+    assert run(["request", "export", "q", "--as", "bundle", "--out", str(out)]) == 0
+    capsys.readouterr()
+    with zipfile.ZipFile(out) as bundle:
+        bundle.extractall(tmp_path)
+    assert REASON not in (tmp_path / "report.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISINHERIT_SERVER", "127.0.0.1:1")  # offline
+    readme = (tmp_path / "README.txt").read_text()
+    (command,) = (line.split() for line in readme.splitlines() if "disinherit audit" in line)
+    assert run(command[1:]) == 0
+    assert "the attestation of q is signed and agrees with the log" in capsys.readouterr().out
+    log = tmp_path / "audit.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"r4"', b'"r5"'))
+    assert run(command[1:]) == 1
 
 
 def test_an_event_of_openlineage(running: Running, tmp_path: Path, capsys: Capture) -> None:
