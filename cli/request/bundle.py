@@ -18,7 +18,7 @@ _STAMP = (1980, 1, 1, 0, 0, 0)
 _HOW = """\
 Evidence about the request {id}, which is {state}.
 
-attestation.json  signed by the coordinator: what was done to every affected version, and what is open
+attestation.json  signed by the coordinator: what was done to every affected version, what is open
 audit.jsonl       the entries of its audit log about the request, signed
 keys.pem          its public keys; trust them only if their ids are known from another source
 report.json       the report, without reason, class names and samples

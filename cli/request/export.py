@@ -49,9 +49,9 @@ def export(
         typer.Option(
             "--as",
             "--format",
-            help="bundle: the evidence, for offline verification: attestation, audit log, keys and "
-            "report, as a zip file. openlineage: a run event, as JSON. mlflow: a run, with figures, report and "
-            "attestation. card: a section of a model card.",
+            help="bundle: the evidence, for offline verification: attestation, audit log, keys, "
+            "report, as a zip file. openlineage: a run event, as JSON. mlflow: a run, with "
+            "figures, report and attestation. card: a section of a model card.",
         ),
     ],
     out: Annotated[
