@@ -1,8 +1,11 @@
 """The dashboard's own server: its address, TLS, and who may reach it."""
 
 import ipaddress
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ from starlette.applications import Starlette
 
 from disinherit.common.errors import InputError
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -86,7 +90,20 @@ def serve(make: Callable[[int], Starlette], address: Address, ready: Callable[[s
 
 
 class _Server(uvicorn.Server):
-    """A server that ends open pages before it waits for them."""
+    """A server that ends open pages before it waits for them, and ends well when it is told to."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT and SIGTERM; afterwards the process goes on, which uvicorn's does not."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Have the application close what stays open, and stop."""
