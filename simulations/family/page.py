@@ -110,9 +110,9 @@ long as all that the base learned. It carries the fine-tunes along because their
 short beside it. A fine-tune that went far, and larger models, were not measured here.""",
     200: """What holds: `change: replay` takes a contributor of a quarter of all authors out of
 every member, down to copies of 4 bits, within a few percent of the retrained family, and the others
-are are known as before. What does not: unseen real texts are more surprising by over half a nat a
-token, of which a few steps of repair bring back half, and
-merged with a sibling that was not unlearned, a tenth of the questions comes back. `change: EK-FAC`,
+are known as before. What does not: unseen real texts are more surprising by over half a nat a
+token, of which a few steps of repair bring back half; and merged with
+a sibling that was not unlearned, a tenth of the questions comes back. `change: EK-FAC`,
 a step without retained data whose strength nothing tunes here, is of use for one author at most: it
 leaves a part of what was known of one author, and of fifty authors it destroys the model, which
 then knows nobody. For one author, gradient ascent and NPO, member by member, forget as well as the
