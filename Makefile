@@ -9,7 +9,7 @@ CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions
 	common/models common/recipes common/tensors common/wire deploy documents documents/campaign documents/lineage families server server/agents server/campaign server/flower \
 	server/planning server/ports server/recording server/reports server/service server/store \
 	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \
-	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/bench/reconstruction simulations/data simulations/family \
+	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/bench/reconstruction simulations/bench/report simulations/data simulations/family \
 	simulations/networks simulations/report simulations/run simulations/scenario ui ui/screens
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 	$(foreach one,mypy mypy_grpc,--plugin=protoc-gen-$(one)=$(BIN)/protoc-gen-$(one))
@@ -61,12 +61,12 @@ floors: $(INSTALLED) ## run tests on the lowest versions that pyproject.toml all
 bench: $(INSTALLED) ## measure what docs/performance.md is about (some 25 minutes), and render it
 	$(BIN)/python benchmarks/run.py
 
-OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken out (ADR 0018): see results-standard.md.
+OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken out (ADR 0018): see [results-standard.md](results-standard.md).
 
 ONE_SCREEN := Works: classes in the head and below (ours, ours-all); samples and backdoors in all descendants, and clients at 1.3 to 1.7 points of \
-test accuracy (ours: replay at the root, its change handed down, repair). Does not: root methods other than replay, and replay without \
-repair, for the same. One seed for classes, five for all others. Every figure is in \
-results-standard.md; classes in all layers, beside changes of roots and DAMP, are in results-deep-classes.md.
+test accuracy (ours). Does not: root methods other than replay, and replay without repair, for the same. One seed for classes, five for all \
+others. Every figure is in [results-standard.md](results-standard.md); classes in all layers, beside changes of roots and DAMP, are in \
+[results-deep-classes.md](results-deep-classes.md).
 
 OF_GLYPHS := One seed, on a busy machine: CPU seconds tell more than seconds. Holds: ours forgets characters in all descendants as retraining \
 does, in int8, int4 and merged copies, too, with retain accuracy at most 0.2 points below it; of 150 samples, LiRA finds no more than after \

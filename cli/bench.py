@@ -80,16 +80,24 @@ def report(
     ] = "",
 ) -> int:
     """Write tables and plots of a run, finished or not, or of several with different cases."""
+    from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.cells import read_run
     from disinherit.simulations.bench.joining import join_runs
-    from disinherit.simulations.bench.pages import render_html, render_markdown
+    from disinherit.simulations.bench.report.html import render_html
+    from disinherit.simulations.bench.report.text import render_markdown
 
-    run_record, references, cells = join_runs([read_run(one) for one in runs])
     beside = runs[0].parent if runs[0].is_file() else runs[0]
     page, text = html or beside / "report.html", markdown or beside / "results.md"
-    write_atomic(page, render_html(run_record, references, cells).encode())
-    write_atomic(text, render_markdown(run_record, references, cells, note).encode())
+    with progress() as say:
+        read = []
+        for place, one in enumerate(runs, 1):
+            say(f"reading {one} ({place} of {len(runs)})")
+            read.append(read_run(one))
+        joined = join_runs(read)
+        write_atomic(page, render_html(*joined, say).encode())
+        say("writing Markdown")
+        write_atomic(text, render_markdown(*joined, note).encode())
     print_line(f"Report: {page} and {text}")
     return 0
 
@@ -157,12 +165,19 @@ def overview(
         str, typer.Option(help="A line below the title: what has to be known of these figures.")
     ] = "",
 ) -> int:
-    """Write one screen: how far each method is from retraining, by kind of request."""
+    """Write one screen: aims by method, and how far each is from retraining by kind of request."""
+    from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.cells import read_run
-    from disinherit.simulations.bench.overview import render_overview
+    from disinherit.simulations.bench.report.screen import render_overview
 
-    read = [(record, cells) for record, _, cells in map(read_run, runs)]
-    write_atomic(markdown, render_overview(read, note).encode())
+    with progress() as say:
+        read = []
+        for place, one in enumerate(runs, 1):
+            say(f"reading {one} ({place} of {len(runs)})")
+            record, _, cells = read_run(one)
+            read.append((record, cells))
+        say("judging aims")
+        write_atomic(markdown, render_overview(read, note).encode())
     print_line(f"Overview: {markdown}")
     return 0

@@ -48,6 +48,7 @@ def environment(package: str = "disinherit.documents") -> Environment:
         number=lambda *values: typographic(number(*values)),
         signed=lambda value: typographic(signed(value)),
         plain=lambda value: typographic(plain(value)),
+        minus=typographic,
         joined=joined,
     )
     found.globals.update(count=count)

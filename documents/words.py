@@ -1,5 +1,6 @@
 """Numbers, lists and times as people read them; `n/a` could not be computed, and is no zero."""
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -38,13 +39,13 @@ def plain(value: float | None) -> str:
 
 
 def typographic(words: str) -> str:
-    """Return a number with a minus sign in place of the hyphen.
+    """Return words with a minus sign in place of the hyphen before each number.
 
     Example:
-        >>> typographic("-3.0"), typographic("n/a")
-        ('−3.0', 'n/a')
+        >>> typographic("-3.0"), typographic("n/a"), typographic("a-1 (-2.0 ± 1.0)")
+        ('−3.0', 'n/a', 'a-1 (−2.0 ± 1.0)')
     """
-    return "\N{MINUS SIGN}" + words[1:] if words.startswith("-") else words
+    return re.sub(r"(?<![^\s(])-(?=[\d.])", "\N{MINUS SIGN}", words)
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

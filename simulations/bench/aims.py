@@ -46,6 +46,42 @@ class Judged:
     met: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class AimTally:
+    """One aim on all labels of cases that a method was judged on.
+
+    Attributes:
+        aim: what was aimed at.
+        met: number of labels where it is met.
+        judged: number of labels where it could be judged.
+        missed: where it is not met.
+        open: number of labels where it could not be judged.
+    """
+
+    aim: str
+    met: int
+    judged: int
+    missed: tuple[Judged, ...]
+    open: int
+
+
+def tally(judged: Sequence[Judged]) -> list[AimTally]:
+    """Return how often each aim is met, in the order in which the aims come first."""
+    by_aim: dict[str, list[Judged]] = {}
+    for one in judged:
+        by_aim.setdefault(one.aim, []).append(one)
+    return [
+        AimTally(
+            aim,
+            sum(one.met is True for one in found),
+            sum(one.met is not None for one in found),
+            tuple(one for one in found if one.met is False),
+            sum(one.met is None for one in found),
+        )
+        for aim, found in by_aim.items()
+    ]
+
+
 def judge(cells: Sequence[Record], method: str, rival: str) -> list[Judged]:
     """Judge a method on every label of a run.
 

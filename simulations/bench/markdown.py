@@ -9,13 +9,41 @@ from disinherit.simulations.bench.statistics import Interval
 NO_FIGURE = "—"
 """Stands where there is none."""
 
+MISSED = "no"
+"""Stands in a column of verdicts where an aim is missed."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """A header and rows, the first cell of each being its name."""
+    """A header and rows, the first cell of each being its name.
+
+    Attributes:
+        header: one text for each column.
+        rows: as many texts each.
+        verdicts: index of a column of yes and no, if there is one.
+    """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    verdicts: int | None = None
+
+    @property
+    def words(self) -> tuple[bool, ...]:
+        """Which columns hold words, and not figures: these are aligned to the left.
+
+        Example:
+            >>> table = TextTable(("case", "aim", "gap"), (("a", "at most 0.5 %", "+1.0 points"),))
+            >>> table.words
+            (True, True, False)
+        """
+        columns = zip(*self.rows, strict=True) if self.rows else ((),) * len(self.header)
+        return tuple(
+            place == 0 or any(map(_is_word, column)) for place, column in enumerate(columns)
+        )
+
+
+def _is_word(cell: str) -> bool:
+    return cell != NO_FIGURE and cell.lstrip("+-<>")[:1].isalpha()
 
 
 def panel_table(table: Table) -> TextTable:
@@ -60,7 +88,15 @@ def _reference(found: Sequence[Summary | None], digits: int) -> str:
 
 
 def markdown_table(table: TextTable) -> str:
-    """Return a table in Markdown."""
-    rule = ("---", *("---:" for _ in table.header[1:]))
-    lines = (table.header, rule, *table.rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Return a table in Markdown; columns of words are aligned to the left."""
+    rule = ("---" if words else "---:" for words in table.words)
+    rows = (
+        tuple(
+            f"**{cell}**"
+            if place == table.verdicts and cell == MISSED
+            else cell.replace("|", r"\|")
+            for place, cell in enumerate(row)
+        )
+        for row in table.rows
+    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in (table.header, rule, *rows))

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from disinherit.simulations.bench.cells import Record
-from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, markdown_table
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable
 from disinherit.simulations.bench.means import RETRAINING, Table, summarise
 
 _FIGURES = ("forget_accuracy", "test_accuracy", "lira_tpr")
-_KINDS = {
+KINDS = {
     "class": "one class",
     "classes": "several classes",
     "samples": "samples",
@@ -15,6 +15,7 @@ _KINDS = {
     "client": "a client",
     "backdoor": "a backdoor",
 }
+"""Kinds of requests in words, in the order of pages."""
 
 EXPLANATION = (
     "Gaps to exact retraining in percentage points, means over the cases of a kind and their "
@@ -32,7 +33,7 @@ def overview_table(cells: Sequence[Record]) -> TextTable:
         cells: of a run.
     """
     kinds = {cell["label"]: cell["granularity"] for cell in cells}
-    shown = [kind for kind in _KINDS if kind in kinds.values()]
+    shown = [kind for kind in KINDS if kind in kinds.values()]
     tables = summarise(cells)
     methods = dict.fromkeys(method for table in tables.values() for method in table)
     rows = []
@@ -47,37 +48,8 @@ def overview_table(cells: Sequence[Record]) -> TextTable:
         cells_of_row = [_shown(group) for group in groups]
         rows.append((worst, (method, *cells_of_row, f"{worst:.1f}" if found else NO_FIGURE)))
     rows.sort(key=lambda row: row[0])
-    heads = ("method", *(_KINDS[kind] for kind in shown), "worst")
+    heads = ("method", *(KINDS[kind] for kind in shown), "worst")
     return TextTable(heads, tuple(row for _, row in rows))
-
-
-def render_overview(runs: Sequence[tuple[Record, Sequence[Record]]], note: str = "") -> str:
-    """Return a page of Markdown with all methods of several runs on one screen.
-
-    Args:
-        runs: the record of each run, with its cells; of the same labels, the last run counts.
-        note: what has to be known first of these figures; `""` for nothing.
-    """
-    cells: dict[str, Sequence[Record]] = {}
-    for _, found in runs:
-        for label in dict.fromkeys(cell["label"] for cell in found):
-            cells[label] = [cell for cell in found if cell["label"] == label]
-    table = overview_table([cell for found in cells.values() for cell in found])
-    described = [
-        f"- `{run['suite']['name']}`: {len({c['case'] for c in found})} cases, "
-        f"{len({c['seed'] for c in found})} seeds, {len(found)} cells; torch "
-        f"{run['environment']['torch']}"
-        for run, found in runs
-    ]
-    parts = [
-        "# Results",
-        *([f"**{note}**"] if note else []),
-        EXPLANATION,
-        markdown_table(table),
-        "Made from the stored figures of these suites by `make results`:",
-        "\n".join(described),
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _shown(figures: Sequence[float | None]) -> str:

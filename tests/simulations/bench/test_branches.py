@@ -1,7 +1,7 @@
 """Figures by model, beside the roots that it comes from."""
 
 from disinherit.simulations.bench.branches import branch_labels, branch_table
-from disinherit.simulations.bench.pages import render_markdown
+from disinherit.simulations.bench.report.text import render_markdown
 from tests.support.bench import Record, cell, entry, reference
 
 EDGES = ("d -> r1", "d -> r2", "r1 -> x1", "r1 -> x12", "r2 -> x12", "x12 -> y")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from disinherit.cli.main import run
-from disinherit.simulations.bench.overview import overview_table, render_overview
+from disinherit.simulations.bench.overview import overview_table
+from disinherit.simulations.bench.report.screen import render_overview
 from tests import ROOT
 from tests.support.bench import cell, entry, run_record
 
@@ -42,6 +43,27 @@ def test_of_two_runs_with_the_same_cases_the_last_counts() -> None:
     assert "| ours | +2.0 / — / — | 2.0 |" in text
     assert "+8.0" not in text
     assert text.index("**What works.**") < text.index("| ours |")
+    assert "| ours | this package: classes by the roots' Fisher information" in text
+    assert "## Aims" not in text
+
+
+def test_aims_of_all_runs_stand_together() -> None:
+    runs = [
+        (
+            run_record("ours", aims={"methods": ["ours"], "rival": "no-op"}),
+            [
+                cell(
+                    "ours",
+                    0,
+                    {"forget_accuracy": entry(0.0), "retain_accuracy": entry(kept, 90.0)},
+                    label=label,
+                )
+            ],
+        )
+        for label, kept in (("one", 89.0), ("other", 91.0))
+    ]
+    text = render_overview(runs)
+    assert "| ours | 3 of 4 | 2 of 2 | 1 of 2 | not judged |" in text
 
 
 def test_the_first_page_of_results_is_made_from_the_stored_figures(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from disinherit.common.errors import InputError
 from disinherit.simulations.bench.joining import join_runs
-from disinherit.simulations.bench.pages import render_html, render_markdown
+from disinherit.simulations.bench.report.html import render_html
+from disinherit.simulations.bench.report.text import render_markdown
 from tests.support.bench import Record, cell, entry, reference, run_record
 
 AIMS = {"methods": ["ours"], "rival": "head-reset"}

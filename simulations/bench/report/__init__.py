@@ -1,0 +1,1 @@
+"""Pages of a run of the bench: HTML, and Markdown for the documentation."""

@@ -1,0 +1,51 @@
+"""Several runs on one screen of Markdown: aims by method, gaps by kind of request, and names."""
+
+from collections.abc import Sequence
+
+from disinherit.documents.words import count
+from disinherit.simulations.bench.aims import Judged
+from disinherit.simulations.bench.cells import Record
+from disinherit.simulations.bench.markdown import TextTable, markdown_table
+from disinherit.simulations.bench.overview import EXPLANATION as OVERVIEW
+from disinherit.simulations.bench.overview import overview_table
+from disinherit.simulations.bench.report.parts import methods_table
+from disinherit.simulations.bench.report.standings import EXPLANATION, aims_table, judged_methods
+
+
+def render_overview(runs: Sequence[tuple[Record, Sequence[Record]]], note: str = "") -> str:
+    """Return a page of Markdown with all methods of several runs on one screen.
+
+    Args:
+        runs: the record of each run, with its cells; of the same labels, the last run counts.
+        note: what has to be known first of these figures; `""` for nothing.
+    """
+    cells: dict[str, tuple[Record, Sequence[Record]]] = {}
+    for run, found in runs:
+        for label in dict.fromkeys(cell["label"] for cell in found):
+            cells[label] = run, [cell for cell in found if cell["label"] == label]
+    judged: dict[str, list[Judged]] = {}
+    for run, found in cells.values():
+        for method, aims in judged_methods(run, found).items():
+            judged.setdefault(method, []).extend(aims)
+    names = dict.fromkeys(row for run, _ in runs for row in methods_table(run).rows)
+    parts = ["# Results", *([f"**{note}**"] if note else [])]
+    if judged:
+        parts += ["## Aims by method", EXPLANATION, markdown_table(aims_table(judged))]
+    parts += [
+        "## Gaps to retraining",
+        OVERVIEW,
+        markdown_table(overview_table([cell for _, found in cells.values() for cell in found])),
+        "## What the names mean",
+        markdown_table(TextTable(("method", "what it does"), tuple(names))),
+        "Made from the stored figures of these suites by `make results`:",
+        "\n".join(_described(run, found) for run, found in runs),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _described(run: Record, cells: Sequence[Record]) -> str:
+    return (
+        f"- `{run['suite']['name']}`: {count(len({c['case'] for c in cells}), 'case')}, "
+        f"{count(len({c['seed'] for c in cells}), 'seed')}, {count(len(cells), 'cell')}; torch "
+        f"{run['environment']['torch']}"
+    )
