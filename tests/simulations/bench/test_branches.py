@@ -48,7 +48,12 @@ def test_every_model_stands_beside_the_roots_it_comes_from() -> None:
 
 def test_the_table_stands_in_the_report() -> None:
     run: Record = {
-        "suite": {"name": "x", "cases": [{}], "methods": [{}], "aims": None},
+        "suite": {
+            "name": "x",
+            "cases": [{}],
+            "methods": [{"name": "ours", "label": "ours", "options": {}}],
+            "aims": None,
+        },
         "environment": {},
     }
     text = render_markdown(run, [branched(0)], [made("ours", 0, dict.fromkeys(MODELS, 89.0))])
