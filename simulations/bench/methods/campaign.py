@@ -10,8 +10,8 @@ from torch import Tensor
 
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy
 from disinherit.client.privacy.sample_keys import sample_key
-from disinherit.common.errors import CampaignError
-from disinherit.common.method import Method
+from disinherit.common.errors import CampaignError, NotApplicableError
+from disinherit.common.method import AUTO, Method
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut
@@ -83,6 +83,7 @@ def run_campaign(
 
     Raises:
         CampaignError: if the owners cannot register, or no model could be unlearned in.
+        NotApplicableError: if that is so since the root method asked for refuses the case.
     """
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
@@ -134,6 +135,8 @@ def run_campaign(
             }
             if task.state.unforgotten:
                 chosen[model] |= {"state": str(task.state), "reason": task.reason}
+    if not weights and method.root_method != AUTO:
+        raise NotApplicableError("; ".join(str(chosen[root]) for root in case.roots))
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")
     return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from disinherit.client.owner.owner import Retrains
+from disinherit.client.roots import ekfac
 from disinherit.common.errors import InputError, NotApplicableError
 from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.tensors.checkpoints import weights_digest
@@ -170,6 +172,14 @@ def test_a_leaving_client_retains_nothing_that_its_root_could_be_trained_on(
     method = InheritanceUnlearning(mechanism=mechanism, root_method="neggrad+")
     with pytest.raises(NotApplicableError, match="leaving client"):
         method(client)
+
+
+def test_a_root_method_that_refuses_a_case_does_not_apply_to_it(
+    memorised: MethodCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ekfac, "MOST_RISE", -math.inf)
+    with pytest.raises(NotApplicableError, match="Expected a step for root 'r1'"):
+        InheritanceUnlearning(mechanism="delta", root_method="ekfac")(memorised)
 
 
 @pytest.mark.parametrize("all_roots", [False, True])
