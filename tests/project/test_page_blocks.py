@@ -41,7 +41,18 @@ READ = {
 """Page -> blocks of settings and data that a test reads; those of federation.md: test_readme.py."""
 
 OF_THE_SYSTEM = {
-    *("apt-get", "cd", "docker", "export", "flwr", "install", "ssh-keygen", "systemctl", "useradd"),
+    *(
+        "apt-get",
+        "cd",
+        "docker",
+        "export",
+        "flwr",
+        "git",
+        "install",
+        "ssh-keygen",
+        "systemctl",
+        "useradd",
+    ),
 }
 """Programs that are not ours; the units and files that they name are looked up."""
 
