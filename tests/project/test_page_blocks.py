@@ -42,6 +42,7 @@ READ = {
 
 OF_THE_SYSTEM = {
     *(
+        "/opt/open-unlearning/.venv/bin/pip",
         "apt-get",
         "cd",
         "docker",
