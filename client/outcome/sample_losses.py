@@ -1,6 +1,6 @@
 """Recognition of samples by their losses, and by the labels that a model gives them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,8 @@ from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import OnlyClasses
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, as_arguments, to_device
-from disinherit.common.models.membership import auc_margin
-from disinherit.common.wire.recognition import TRAINING, had_power
+from disinherit.common.models.membership import auc_margin, found_by_losses
+from disinherit.common.wire.recognition import FALSE_ALARMS, TRAINING, had_power
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -62,8 +62,24 @@ def recognition_of_samples(
             named_after=float(after.named.mean()),
         )
         found.named_chance = _named_chance(found, after, unseen)
+        _set_found(found, pairs)
         return found
     return None
+
+
+def _set_found(found: pb.Recognition, pairs: Sequence[tuple["_Scores", ...]]) -> None:
+    """Set what an attacker finds at 1 % false alarms, if unseen samples suffice to tell.
+
+    Kept training samples are no unseen ones: what the attack calls known of them is no false alarm.
+    """
+    if found.source == TRAINING:
+        return
+    before, after = (
+        found_by_losses(own.losses, other.losses, FALSE_ALARMS) for own, other in pairs
+    )
+    if before is not None and after is not None:
+        found.found_before, found.found_after = before, after
+        found.unseen = len(pairs[0][1].losses)
 
 
 @dataclass(frozen=True, slots=True)

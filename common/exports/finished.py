@@ -21,7 +21,7 @@ _STRENGTH = ("alpha", "lam", "gauge", "inheritance", "scale", "repair_steps")
 _RETAINED = ("retain_before", "retain_after")
 _MEASURED = (
     *("before", "after", "floor", "margin", "samples", "loss_before", "loss_after"),
-    *("named_before", "named_after", "named_chance"),
+    *("named_before", "named_after", "named_chance", "found_before", "found_after", "unseen"),
 )
 
 

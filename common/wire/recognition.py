@@ -20,6 +20,15 @@ TRAINING = "training"
 SAMPLE_FIGURES = ("loss_before", "loss_after", "named_before", "named_after", "named_chance")
 """Fields of a `Recognition` that only those of samples have."""
 
+FALSE_ALARMS = 0.01
+"""Share of false alarms at which it is counted what the attack finds.
+
+Carlini et al. 2022 (arXiv 2112.03570): the AUC, a mean over all shares, hides a few leaked samples.
+"""
+
+ATTACK_FIGURES = ("found_before", "found_after")
+"""Fields of a `Recognition` of samples that only enough unseen samples have."""
+
 _ROUNDING = 1e-9
 
 

@@ -45,7 +45,21 @@ up to 8.0 % may be chance in a model that never learned it'
             f"; it names {100 * found['named_after']:.1f} % of them by their own labels, and up "
             f"to {100 * found['named_chance']:.1f} % may be chance"
         )
+    if attack := found.get("at_1_percent_false_alarms"):
+        words += f"; {_attack_in_words(attack, samples)}"
     return words
+
+
+def _attack_in_words(attack: Mapping[str, Any], samples: int) -> str:
+    """Return what an attacker finds at 1 % false alarms, beside a model that never saw the data."""
+    share = Share(100 * attack["after"], samples)
+    low, high = share.interval or (0.0, 100.0)
+    return (
+        f"at {100 * attack['never_saw']:.0f} % false alarms, by {attack['unseen']} unseen samples, "
+        f"an attacker finds {share.hits or 0} of {samples} ({share.percent:.1f} %; 95 % interval "
+        f"{low:.1f} to {high:.1f} %; before {100 * attack['before']:.1f} %), and "
+        f"{100 * attack['never_saw']:.1f} % in a model that never saw them"
+    )
 
 
 def attack_limit(found: Sequence[Member]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from disinherit.common.wire.recognition import SAMPLE_FIGURES
+from disinherit.common.wire.recognition import ATTACK_FIGURES, FALSE_ALARMS, SAMPLE_FIGURES
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.documents.intervals import Share
 from disinherit.documents.words import as_time
@@ -155,7 +155,7 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
         }
         if result.HasField("retain_before") and result.HasField("retain_after")
         else None,
-        "forget": _recognition(result.forget) if result.HasField("forget") else None,
+        "forget": recognition_values(result.forget) if result.HasField("forget") else None,
         "unknown_samples": result.unknown_samples,
         "dampened": {
             one.parameter: {"values": sum(one.rows), "of": one.total} for one in result.selections
@@ -172,7 +172,8 @@ def _applied(result: unlearning_pb2.ModelResult) -> dict[str, Any]:
     }
 
 
-def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
+def recognition_values(found: unlearning_pb2.Recognition) -> dict[str, Any]:
+    """Return what an owner measured of a model, with the intervals of shares."""
     shown = {
         "measure": found.measure,
         "before": found.before,
@@ -186,7 +187,22 @@ def _recognition(found: unlearning_pb2.Recognition) -> dict[str, Any]:
         shown |= _intervals(found.before, found.after, found.samples)
     if found.measure == "auc":
         shown |= {name: getattr(found, name) for name in SAMPLE_FIGURES}
+        shown["at_1_percent_false_alarms"] = _attack(found)
     return shown
+
+
+def _attack(found: unlearning_pb2.Recognition) -> dict[str, Any] | None:
+    """Return the shares that an attacker finds; `None` without enough unseen samples."""
+    if not found.HasField("found_after"):
+        return None
+    before, after = (getattr(found, name) for name in ATTACK_FIGURES)
+    return {
+        "before": before,
+        "after": after,
+        **_intervals(before, after, found.samples),
+        "unseen": found.unseen,
+        "never_saw": FALSE_ALARMS,
+    }
 
 
 def _intervals(before: float, after: float, samples: int) -> dict[str, list[float]]:

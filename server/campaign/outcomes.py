@@ -112,7 +112,8 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
     if result.HasField("forget"):
         found = result.forget
         named = (found.named_before, found.named_after, found.named_chance)
-        numbers = (found.before, found.after, found.floor, found.margin, *named)
+        attack = (found.found_before, found.found_after)
+        numbers = (found.before, found.after, found.floor, found.margin, *named, *attack)
         losses = (found.loss_before, found.loss_after)
         if not all(math.isfinite(value) and value >= 0 for value in losses):
             return f"Expected losses of at least 0, but got {', '.join(map(str, losses))}."
@@ -123,6 +124,8 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
                 f"Expected accuracy or auc of at least one sample, but got "
                 f"{one_line(found.measure)!r} of {found.samples}."
             )
+        if found.unseen < 0:
+            return f"Expected a number of unseen samples, but got {found.unseen}."
         if found.source not in _SOURCES:
             return (
                 "Expected what was measured to be on evaluation, tuning or training samples, but "

@@ -15,7 +15,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.graph.formats import lineage_digest
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
-from disinherit.common.wire.recognition import SAMPLE_FIGURES
+from disinherit.common.wire.recognition import ATTACK_FIGURES, SAMPLE_FIGURES
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskState
 from disinherit.v1.unlearning_pb2 import (
@@ -278,6 +278,10 @@ def recognition_details(found: Recognition) -> dict[str, Json]:
     if found.measure == "auc":
         for name in SAMPLE_FIGURES:
             details[name] = repr(getattr(found, name))
+        if found.HasField("found_after"):
+            for name in ATTACK_FIGURES:
+                details[name] = repr(getattr(found, name))
+            details["unseen"] = found.unseen
     return details
 
 

@@ -1279,6 +1279,9 @@ class Recognition(_message.Message):
     NAMED_BEFORE_FIELD_NUMBER: _builtins.int
     NAMED_AFTER_FIELD_NUMBER: _builtins.int
     NAMED_CHANCE_FIELD_NUMBER: _builtins.int
+    FOUND_BEFORE_FIELD_NUMBER: _builtins.int
+    FOUND_AFTER_FIELD_NUMBER: _builtins.int
+    UNSEEN_FIELD_NUMBER: _builtins.int
     measure: _builtins.str
     """"accuracy" on samples of the classes; or "auc": how often the loss of a sample to forget is less
     than that of one of the same classes that the model has not seen.
@@ -1305,6 +1308,14 @@ class Recognition(_message.Message):
     """The largest share that chance explains afterwards in a model that has never seen them; 0 for
     accuracy.
     """
+    found_before: _builtins.float
+    """Share of the samples to forget that an attacker finds by their losses at 1 % false alarms, so
+    with a threshold that 1 % of the unseen samples are below; only with measure "auc" and at least
+    100 unseen samples.
+    """
+    found_after: _builtins.float
+    unseen: _builtins.int
+    """How many unseen samples set the threshold."""
     def __init__(
         self,
         *,
@@ -1320,12 +1331,22 @@ class Recognition(_message.Message):
         named_before: _builtins.float = ...,
         named_after: _builtins.float = ...,
         named_chance: _builtins.float = ...,
+        found_before: _builtins.float | None = ...,
+        found_after: _builtins.float | None = ...,
+        unseen: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_found_after", b"_found_after", "_found_before", b"_found_before", "found_after", b"found_after", "found_before", b"found_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "floor", b"floor", "loss_after", b"loss_after", "loss_before", b"loss_before", "margin", b"margin", "measure", b"measure", "named_after", b"named_after", "named_before", b"named_before", "named_chance", b"named_chance", "samples", b"samples", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_found_after", b"_found_after", "_found_before", b"_found_before", "after", b"after", "before", b"before", "floor", b"floor", "found_after", b"found_after", "found_before", b"found_before", "loss_after", b"loss_after", "loss_before", b"loss_before", "margin", b"margin", "measure", b"measure", "named_after", b"named_after", "named_before", b"named_before", "named_chance", b"named_chance", "samples", b"samples", "source", b"source", "unseen", b"unseen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__found_after: _TypeAlias = _typing.Literal["found_after"]  # noqa: Y015
+    _WhichOneofArgType__found_after: _TypeAlias = _typing.Literal["_found_after", b"_found_after"]  # noqa: Y015
+    _WhichOneofReturnType__found_before: _TypeAlias = _typing.Literal["found_before"]  # noqa: Y015
+    _WhichOneofArgType__found_before: _TypeAlias = _typing.Literal["_found_before", b"_found_before"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__found_after) -> _WhichOneofReturnType__found_after | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__found_before) -> _WhichOneofReturnType__found_before | None: ...
 
 Global___Recognition: _TypeAlias = Recognition  # noqa: Y015
 

@@ -5,10 +5,13 @@ perfect unlearning nobody can tell them apart better than in the retrained model
 """
 
 import torch
-from torch import Tensor
 
 from disinherit.common.errors import NotMeasuredError
-from disinherit.common.models.membership import area_under_curve, confidence
+from disinherit.common.models.membership import (
+    area_under_curve,
+    confidence,
+    true_positive_rate,
+)
 from disinherit.simulations.bench.panel.exam import EvaluationContext, ModelUnderTest
 from disinherit.simulations.bench.panel.outputs import logits_of
 
@@ -49,22 +52,3 @@ def lira(exam: EvaluationContext, candidate: ModelUnderTest) -> dict[str, float]
         "lira_tpr": 100.0 * true_positive_rate(members, others, FALSE_POSITIVES),
         "lira_auc": area_under_curve(members, others),
     }
-
-
-def true_positive_rate(members: Tensor, others: Tensor, false_positives: float) -> float:
-    """Return the share of members above the lowest threshold that so few non-members are above.
-
-    Args:
-        members: scores `[n]`, n > 0.
-        others: scores `[m]`, m > 0.
-        false_positives: the largest share of non-members above the threshold.
-
-    Example:
-        >>> true_positive_rate(torch.tensor([5.0, 3.0]), torch.tensor([4.0, 1.0]), 0.0)
-        0.5
-    """
-    allowed = int(false_positives * len(others) + 1e-9)
-    ordered = others.double().sort(descending=True).values
-    if allowed >= len(ordered):
-        return 1.0
-    return (members.double() > ordered[allowed]).double().mean().item()

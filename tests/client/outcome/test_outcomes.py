@@ -169,6 +169,37 @@ def test_samples_are_compared_with_unseen_ones_by_loss(tmp_path: Path) -> None:
         assert measure(owner, reverse).recognises
 
 
+@pytest.mark.parametrize(("unseen", "found"), [(99, None), (200, (0.75, 0.0))])
+def test_an_attack_is_counted_at_few_false_alarms(
+    tmp_path: Path, unseen: int, found: tuple[float, float] | None
+) -> None:
+    """With fewer than 100 unseen samples, 1 % of them is not one."""
+
+    class Large(Memoriser):
+        """An owner of many unseen points, of ever more confidence."""
+
+        def evaluation_data(self, record: ModelRecord) -> Batches | None:
+            inputs = torch.zeros(unseen, 5).double()
+            inputs[:, 0] = torch.arange(unseen) / 10
+            return [(inputs, torch.zeros(unseen, dtype=torch.long))]
+
+    with Large(tmp_path, "anna") as owner:
+        record = owner.train("m", LABELS, 1)
+        inputs = torch.zeros(4, 5).double()
+        inputs[:3, 0] = 30.0
+        knowing = {"0.weight": torch.zeros(4, 5).double(), "0.bias": torch.zeros(4).double()}
+        ignorant = {name: value.clone() for name, value in knowing.items()}
+        knowing["0.weight"][0, 0] = 1.0
+        samples = [(inputs, torch.zeros(4, dtype=torch.long))]
+        forget = measure(owner, BeforeAndAfter(record, knowing, ignorant, samples=samples)).forget
+        assert forget is not None
+        if found is None:
+            assert not (forget.HasField("found_before"))
+            assert not (forget.HasField("found_after"))
+        else:
+            assert (forget.found_before, forget.found_after, forget.unseen) == (*found, unseen)
+
+
 def test_a_root_measures_its_samples_to_forget(owner: PointsOwner) -> None:
     samples = [f"cat-{i}" for i in range(5)]
     named = digest_samples(sample_key(owner.store.root), secrets.token_hex(16), samples)

@@ -12,7 +12,9 @@ from disinherit.documents.campaign.judging import judge_campaign
 from disinherit.documents.campaign.letter import write_letter
 from disinherit.documents.campaign.members import CampaignRecords, by_standing, members
 from disinherit.documents.campaign.page import render_campaign
+from disinherit.documents.campaign.values import recognition_values
 from disinherit.documents.verdict import Verdict
+from disinherit.v1 import unlearning_pb2
 from tests.documents.campaign.made import entry, graph_of, recognition, records
 from tests.simulations.report.test_html import Page
 
@@ -134,6 +136,22 @@ def test_figures_of_an_attack_are_words() -> None:
         "10.0 % of them by their own labels, and up to 15.0 % may be chance"
     )
     assert recognition_in_words(None).startswith("not measured")
+
+
+def test_an_attack_at_few_false_alarms_is_told_with_its_samples_and_interval() -> None:
+    result = unlearning_pb2.Recognition(
+        measure="auc", before=0.9, after=0.51, floor=0.5, margin=0.05, samples=180,
+        source="evaluation", found_before=0.5, found_after=2 / 180, unseen=1000,
+    )  # fmt: skip
+    found = recognition_values(result)
+    assert recognition_in_words(found).endswith(
+        "at 1 % false alarms, by 1000 unseen samples, an attacker finds 2 of 180 (1.1 %; 95 % "
+        "interval 0.3 to 4.0 %; before 50.0 %), and 1.0 % in a model that never saw them"
+    )
+    result.ClearField("found_after")  # too few unseen samples
+    found = recognition_values(result)
+    assert found["at_1_percent_false_alarms"] is None
+    assert "false alarms" not in recognition_in_words(found)
 
 
 def test_a_letter_says_what_is_not_done_and_promises_nothing() -> None:

@@ -143,7 +143,9 @@ def test_an_answer_for_another_request_of_the_same_id_is_refused(world: World) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, float("inf")])
-@pytest.mark.parametrize("name", ["after", "named_before", "named_after", "named_chance"])
+@pytest.mark.parametrize(
+    "name", ["after", "named_before", "named_after", "named_chance", "found_after"]
+)
 def test_malformed_figures_are_refused(world: World, name: str, value: float) -> None:
     def nonsense(reply: pb.UnlearnReply) -> None:
         for result in reply.models:

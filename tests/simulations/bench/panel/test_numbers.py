@@ -14,12 +14,9 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
 from disinherit.common.models.descent import minimise, steps_of
-from disinherit.common.models.membership import area_under_curve, confidence
+from disinherit.common.models.membership import area_under_curve, confidence, true_positive_rate
 from disinherit.simulations.bench.cases.subjects import Samples
-from disinherit.simulations.bench.panel.attacks import (
-    loss_attack,
-    true_positive_rate,
-)
+from disinherit.simulations.bench.panel.attacks import loss_attack
 from disinherit.simulations.bench.panel.distances import js_divergence, logit_distance
 from disinherit.simulations.bench.panel.exam import ModelUnderTest, some
 from disinherit.simulations.bench.panel.probing import layers, ridge_classifier
