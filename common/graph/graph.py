@@ -351,7 +351,7 @@ class InheritanceGraph:
     ) -> tuple[tuple[str, ...], frozenset[_Barrier]]:
         """Return the distinct roots, and the edges that do not pass taint on."""
         wanted, stops = tuple(dict.fromkeys(roots)), frozenset(cleansed)
-        check_roots(wanted, self)
+        check_roots(wanted, self._records)
         for id in sorted(stops):
             check_cleansed(self.model(id), self._incoming(id))
         return wanted, frozenset(

@@ -4,11 +4,12 @@ Pure checks of records and edges; the graph itself stores them.
 """
 
 import math
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph.labels import check_label_mapping
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.common.text import did_you_mean
 
 _TOLERANCE = 1e-6  # for a sum of aggregation weights
 _IDENTITY = ("owner", "architecture", "labels", "digest", "created_us")
@@ -116,8 +117,8 @@ def is_same_version(present: ModelRecord, record: ModelRecord) -> bool:
     return all(getattr(present, name) == getattr(record, name) for name in _IDENTITY)
 
 
-def check_roots(roots: Iterable[str], known: Container[str]) -> None:
-    """Check the roots of a request against the `known` models.
+def check_roots(roots: Iterable[str], known: Collection[str]) -> None:
+    """Check the roots of a request against the ids of all `known` models.
 
     Raises:
         GraphError: if there are no roots, or one is unknown.
@@ -132,7 +133,7 @@ def check_roots(roots: Iterable[str], known: Container[str]) -> None:
         if root not in known:
             raise GraphError(
                 f"Expected roots that are models in the graph, but got {root!r}; add the model "
-                f"first or correct the id."
+                f"first or correct the id.{did_you_mean(root, known)}"
             )
 
 

@@ -4,7 +4,9 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from disinherit.common.errors import GraphError
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.text import did_you_mean
 from disinherit.common.wire.requests import with_first_reason
 from disinherit.server.campaign.staging import find_new_tasks, find_unapproved
 from disinherit.server.planning.plan import Plan, check_plan, plan
@@ -14,8 +16,10 @@ from disinherit.server.states import Task, cleansed
 from disinherit.server.store.campaigns import Driven, find_driven
 from disinherit.server.store.cleared import find_cleared
 from disinherit.server.store.graph import (
+    find_all_ids,
     find_descendants,
     find_holders,
+    find_owners,
     find_parentless,
     page_records,
 )
@@ -61,15 +65,23 @@ def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool)
     with store.reading() as db:
         stored = find_submitted(db, request.id)
         request = with_first_reason(request, stored)
-        asked = with_roots(request, functools.partial(page_records, db), stored)
+        owned = functools.partial(page_records, db)
+        asked = with_roots(request, owned, lambda: find_owners(db), stored)
         check_same(asked, stored)
         roots = [root.model_id for root in asked.roots]
         graph = find_descendants(db, roots)
+        unknown = next((root for root in roots if root not in graph), None)
+        others = () if unknown is None else find_all_ids(db)
         driven = None if stored is None else find_driven(db, asked.id, None)
         classes = [name for root in asked.roots for name in root.classes if notes]
         holders = find_holders(db, classes) if classes else ()
         parentless = find_parentless(db, classes) if classes else ()
         cleared = find_cleared(db, graph, roots) if stored is None and not asked.client else {}
+    if unknown is not None:
+        raise GraphError(
+            f"Expected the id of a model in the graph, but got {unknown!r}; add the model first or "
+            f"correct the id.{did_you_mean(unknown, others)}"
+        )
     tasks = {} if driven is None else driven.tasks
     planned = plan(
         graph,

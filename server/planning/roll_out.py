@@ -5,6 +5,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from disinherit.common.errors import RequestError
+from disinherit.common.text import did_you_mean
 from disinherit.common.wire.roll_out import RollOut
 
 
@@ -40,6 +41,7 @@ def assign_waves(
             raise RequestError(
                 "Expected canaries that own models to unlearn in, but got "
                 f"{name!r}. Choose among {', '.join(sorted(owners)[:10])}."
+                f"{did_you_mean(name, owners)}"
             )
     canaries = set(roll_out.canaries)
     waiting = sorted(set(owners) - canaries, key=lambda owner: _turn(request_id, owner))

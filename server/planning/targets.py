@@ -6,6 +6,7 @@ from disinherit.common.errors import LabelError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices, has_classes
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.text import did_you_mean
 from disinherit.common.wire.requests import Request
 from disinherit.v1.unlearning_pb2 import Root, UnlearningRequest
 
@@ -15,6 +16,7 @@ _SHOWN_CLASSES = 20
 def with_roots(
     request: UnlearningRequest,
     models_of: Callable[[str], Iterable[ModelRecord]],
+    owners_of: Callable[[], Iterable[str]],
     stored: UnlearningRequest | None = None,
 ) -> UnlearningRequest:
     """Return a request with its roots: for a client, all models that it trained directly.
@@ -22,6 +24,7 @@ def with_roots(
     Args:
         request: the request, which is not modified. One with roots is returned unchanged.
         models_of: returns the models of an owner, the oldest first.
+        owners_of: returns the owners of all models, for the error.
         stored: the stored request with the same id, if any; for the same client, its roots are
             kept, so that a repeated submission is equal.
 
@@ -37,7 +40,7 @@ def with_roots(
     if not trained:
         raise RequestError(
             f"Expected a client that trained a model, but {request.client!r} trained none that is "
-            "registered."
+            f"registered.{did_you_mean(request.client, owners_of())}"
         )
     resolved = UnlearningRequest()
     resolved.CopyFrom(request)
@@ -110,6 +113,7 @@ def _check_classes(record: ModelRecord, classes: Sequence[str], cleared: Iterabl
         raise LabelError(
             f"Expected classes of {record.id!r} ({known}{rest}), but class {first + 1} of the "
             f"{len(classes)} given ones, of {len(classes[first])} characters, is unknown."
+            f"{did_you_mean(classes[first], record.labels)}"
         )
     if set(class_indices(record.labels, classes)) == set(range(len(record.labels))):
         raise RequestError(

@@ -248,6 +248,16 @@ def find_ids(db: Connection, prefix: str) -> list[str]:
     return list(db.scalars(query.order_by(MODELS.c.id)))
 
 
+def find_all_ids(db: Connection) -> list[str]:
+    """Return the ids of all versions."""
+    return list(db.scalars(select(MODELS.c.id)))
+
+
+def find_owners(db: Connection) -> list[str]:
+    """Return the owners of all versions, each once."""
+    return list(db.scalars(select(MODELS.c.owner).distinct()))
+
+
 def find_by_weights(db: Connection, digest: str) -> list[ModelRecord]:
     """Return the versions with these weights, the oldest first.
 

@@ -298,6 +298,11 @@ def test_samples_or_a_client_can_be_submitted_instead_of_classes(
             "of 'r1' ('cat', 'dog', 'owl', 'yak'), but class 1",
         ),
         (("request", "submit", "--forget", "cat@nobody"), "'nobody'"),
+        (("request", "submit", "--forget", "catt@r1"), "unknown. Did you mean 'cat'?"),
+        (("request", "submit", "--forget", "cat@r11"), "the id. Did you mean 'r1'?"),
+        (("request", "plan", "--forget", "cat@r11"), "the id. Did you mean 'r1'?"),
+        (("request", "submit", "--client", "benn"), "registered. Did you mean 'ben'?"),
+        (("request", "submit", "--forget", "cat@r1", "--canary", "anne"), "Did you mean 'anna'?"),
         (("request", "submit", "--forget", "cat@r1", "--alpha", "0"), "alpha > 0"),
         (("request", "submit", "--forget", "cat@r1", "--deadline", "soon"), "'soon'"),
         (
