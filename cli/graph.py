@@ -21,13 +21,14 @@ from disinherit.cli.graph_sources import (
 )
 from disinherit.cli.graph_tree import EXAMPLES as TREE
 from disinherit.cli.graph_tree import tree
-from disinherit.cli.lineages import fold_versions
+from disinherit.cli.lineages import describe
 from disinherit.cli.output import Format, FormatOption, QuietOption, print_json, print_line
 from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.files import write_atomic
 from disinherit.common.graph.formats import FORMATS, dump_graph
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.lineages import fold_versions
 from disinherit.common.graph.records import Inheritance
 
 __all__ = ["app", "read_graph"]
@@ -119,7 +120,7 @@ def _of_models(graph: InheritanceGraph, roles: dict[str, str]) -> list[list[Cell
         role = "root" if "root" in held else roles.get(id)
         rows.append(
             [
-                *(str(model.generation), id, model.owner, model.describe()),
+                *(str(model.generation), id, model.owner, describe(model)),
                 *(_derivation(model.parents), role),
             ]
         )
@@ -162,20 +163,27 @@ def export(
         int | None, typer.Option(min=0, help="With --around: so many generations away, or 2.")
     ] = None,
     whole: Annotated[
-        bool, typer.Option("--all", help="With svg: untouched models too, however many.")
+        bool,
+        typer.Option(
+            "--all", help="With dot and png: every version; with svg: untouched models too."
+        ),
     ] = False,
 ) -> int:
-    """Write the graph in another format; dot, png and svg mark the affected models."""
-    if form != "svg" and (around or whole):
-        option = "--around" if around else "--all"
-        raise InputError(f"Expected {option} with --as svg only, but got --as {form}.")
+    """Write the graph in another format; dot, png and svg mark the affected models.
+
+    They draw each model once, with what it forgot.
+    """
+    if form != "svg" and around:
+        raise InputError(f"Expected --around with --as svg only, but got --as {form}.")
+    if form not in ("dot", "png", "svg") and whole:
+        raise InputError(f"Expected --all with --as dot, png or svg, but got --as {form}.")
     if depth is not None and not around:
         raise InputError("Expected --depth with --around MODEL, but got it alone.")
     graph = find_graph(source, connection)
     if form == "svg":
         data: str | bytes = _draw(graph, root or [], around, depth, whole=whole)
     else:
-        data = dump_graph(graph, form, root or [])
+        data = dump_graph(graph, form, root or [], folded=not whole)
     content = data.encode() if isinstance(data, str) else data
     if out is not None and out != "-":
         write_atomic(Path(out), content)

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_sources import SourceArgument, find_graph
-from disinherit.cli.lineages import Lineage, children_of, fold_versions
+from disinherit.cli.lineages import describe
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import GraphError
+from disinherit.common.graph.lineages import Lineage, children_of, fold_versions
 from disinherit.common.text import did_you_mean
 
 EXAMPLES = (
@@ -97,7 +98,7 @@ def _lines(
             continue
         seen.add(id)
         model = models[id]
-        yield Text.assemble(f"{before}{joint}{id} ({model.owner}) ", model.describe())
+        yield Text.assemble(f"{before}{joint}{id} ({model.owner}) ", describe(model))
         inner = before + {"├── ": "│   ", "└── ": "    ", "": ""}[joint]
         children = list(below[id])
         if children and level == depth:

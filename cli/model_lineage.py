@@ -8,10 +8,11 @@ from disinherit.cli.completion import complete_models
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_sources import ask_graph
 from disinherit.cli.graph_tree import check_model, print_tree
-from disinherit.cli.lineages import Lineage, children_of, fold_versions
+from disinherit.cli.lineages import describe
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.cli.tables import moment, print_facts
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.lineages import Lineage, children_of, fold_versions
 
 SHOW_EXAMPLES = "Example: disinherit model show r1"
 LINEAGE_EXAMPLES = "Example: disinherit model lineage r4"
@@ -62,7 +63,7 @@ def show(connection: Connection, model_id: ModelId, form: FormatOption = Format.
         [
             ("model", model.id),
             ("owner", model.owner),
-            ("status", model.describe()),
+            ("status", describe(model)),
             ("current", record.id if record.id != model.id else ""),
             ("created", moment(record.created_us)),
             ("derived from", ", ".join(parents) or "nothing: it is a root"),

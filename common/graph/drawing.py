@@ -13,8 +13,8 @@ from disinherit.common.errors import GraphError
 from disinherit.common.extras import how_to_install
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.layout import lay_out
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
-from disinherit.common.graph.rules import passes_taint
+from disinherit.common.graph.pictures import DrawnModel, find_picture
+from disinherit.common.graph.records import Inheritance, InheritanceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,31 +42,41 @@ _Point = tuple[float, float]
 
 
 def to_dot(
-    graph: InheritanceGraph, roots: Collection[str] = (), *, cleansed: Collection[str] = ()
+    graph: InheritanceGraph,
+    roots: Collection[str] = (),
+    *,
+    cleansed: Collection[str] = (),
+    folded: bool = False,
 ) -> str:
     """Write a graph in Graphviz's DOT language, with roots and affected versions coloured.
+
+    Generations are ranks, and Graphviz keeps the models of an owner (`group`) in line.
 
     Args:
         graph: the graph to draw.
         roots: roots of a request; without them nothing is coloured.
         cleansed: successors that the request's campaign made, as in `InheritanceGraph.affected`.
+        folded: whether all versions of a model are one box, with what it forgot.
 
     Raises:
         GraphError: if the graph refuses the roots or the cleansed versions.
     """
-    roles = _roles(graph, roots, cleansed)
+    picture = find_picture(graph, roots, cleansed, folded=folded)
     lines = [
         "digraph inheritance {",
         "  rankdir=LR;",
         '  node [shape=box, style="filled,rounded"];',
     ]
-    for record in graph.models():
-        style = _STYLES[roles[record.id]]
+    for model in picture.models:
+        style = _STYLES[model.role]
+        label = "\\n".join(map(_escape, filter(None, (model.id, model.owner, model.became))))
         lines.append(
-            f'  "{record.id}" [label="{_escape(record.id)}\\n{_escape(record.owner)}", '
+            f'  "{model.id}" [label="{label}", group="{_escape(model.owner)}", '
             f'fillcolor="{style.fill}", color="{style.border}", penwidth={style.width:g}];'
         )
-    for edge in graph.edges():
+    for ids in picture.generations:
+        lines.append("  { rank=same; " + " ".join(f'"{id}";' for id in ids) + " }")
+    for edge in picture.edges:
         parts = [f"{edge.kind} {edge.weight:.3g}" if edge.kind.merges else f"{edge.kind}"]
         parts += [f"{source} → {target}" for source, target in sorted(edge.labels.items())]
         dashed = ", style=dashed" if edge.kind is InheritanceKind.UNLEARNED else ""
@@ -76,7 +86,11 @@ def to_dot(
 
 
 def to_png(
-    graph: InheritanceGraph, roots: Collection[str] = (), *, cleansed: Collection[str] = ()
+    graph: InheritanceGraph,
+    roots: Collection[str] = (),
+    *,
+    cleansed: Collection[str] = (),
+    folded: bool = False,
 ) -> bytes:
     """Draw a graph, generations from left to right, coloured as by `to_dot`, with a legend.
 
@@ -86,12 +100,13 @@ def to_png(
         graph: the graph to draw.
         roots: roots of a request; without them nothing is coloured.
         cleansed: successors that the request's campaign made, as in `InheritanceGraph.affected`.
+        folded: whether all versions of a model are one box, with what it forgot.
 
     Raises:
         GraphError: if matplotlib is not installed, or the graph refuses the roots or the cleansed
             versions.
     """
-    roles = _roles(graph, roots, cleansed)
+    picture = find_picture(graph, roots, cleansed, folded=folded)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -99,9 +114,9 @@ def to_png(
             "Expected matplotlib to draw a PNG, but it is not installed; run "
             f"{how_to_install('simulation')}, or write DOT."
         ) from error
-    generations, edges = graph.generations(), graph.edges()
+    generations, edges = picture.generations, picture.edges
     layout = lay_out(generations, [(edge.parent, edge.child) for edge in edges])
-    handles = _legend(roles if roots else {}, edges)
+    handles = _legend({one.role for one in picture.models} if roots else (), edges)
     bottom = _MARGIN + (_LEGEND if handles else 0.0)
     pitch = _BOX_WIDTH + _GAP
     # The legend needs as much width as two generations.
@@ -117,11 +132,10 @@ def to_png(
     }
     taken: list[_Point] = []
     for edge, way in zip(edges, layout.ways, strict=True):
-        inherits = "untouched" not in (roles[edge.parent], roles[edge.child])
-        tainted = inherits and passes_taint(edge, cleansed)
+        tainted = (edge.parent, edge.child) in picture.tainted
         _draw_edge(axes, edge, [places[key] for key in way], tainted, scale, taken)
-    for record in graph.models():
-        _draw_box(axes, record, _STYLES[roles[record.id]], places[record.id], scale)
+    for model in picture.models:
+        _draw_box(axes, model, places[model.id], scale)
     if handles:
         figure.legend(
             handles=handles,
@@ -140,9 +154,10 @@ def to_png(
     return buffer.getvalue()
 
 
-def _draw_box(axes: Any, record: ModelRecord, style: _Style, place: _Point, scale: float) -> None:
+def _draw_box(axes: Any, model: DrawnModel, place: _Point, scale: float) -> None:
     from matplotlib.patches import FancyBboxPatch
 
+    style = _STYLES[model.role]
     x, y = place
     axes.add_patch(
         FancyBboxPatch(
@@ -158,8 +173,12 @@ def _draw_box(axes: Any, record: ModelRecord, style: _Style, place: _Point, scal
     )
     name = {"ha": "center", "va": "center", "zorder": 4}
     x += _BOX_WIDTH / 2
-    axes.text(x, y + 0.1, _elide(record.id, 15), size=10 * scale, weight="bold", color=_INK, **name)
-    axes.text(x, y - 0.12, _elide(record.owner, 20), size=8 * scale, color=_MUTED, **name)
+    up = 0.04 if model.became else 0.0
+    shown, owner = _elide(model.id, 15), _elide(model.owner, 20)
+    axes.text(x, y + 0.1 + up, shown, size=10 * scale, weight="bold", color=_INK, **name)
+    axes.text(x, y - 0.12 + 2 * up, owner, size=8 * scale, color=_MUTED, **name)
+    if model.became:
+        axes.text(x, y - 0.18, _elide(model.became, 22), size=7 * scale, color=_INK, **name)
 
 
 def _draw_edge(
@@ -229,12 +248,11 @@ def _on_curve(start: _Point, stop: _Point, t: float) -> _Point:
     return x + across * (u - x), y + down * (v - y)
 
 
-def _legend(roles: dict[str, str], edges: Sequence[Inheritance]) -> list[Any]:
+def _legend(present: Collection[str], edges: Sequence[Inheritance]) -> list[Any]:
     """Return an entry for each role and kind of line in the drawing."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    present = set(roles.values())
     entries: list[Any] = [
         Patch(facecolor=style.fill, edgecolor=style.border, linewidth=style.width, label=role)
         for role, style in _STYLES.items()
@@ -246,17 +264,6 @@ def _legend(roles: dict[str, str], edges: Sequence[Inheritance]) -> list[Any]:
     if any(edge.kind is InheritanceKind.UNLEARNED for edge in edges):
         entries.append(Line2D([], [], color=_LINE, linestyle="--", label="unlearned"))
     return entries
-
-
-def _roles(
-    graph: InheritanceGraph, roots: Collection[str], cleansed: Collection[str]
-) -> dict[str, str]:
-    affected = graph.affected(roots, cleansed=cleansed) if roots else ()
-    return (
-        {record.id: "untouched" for record in graph.models()}
-        | dict.fromkeys(affected, "affected")
-        | dict.fromkeys(roots, "root")
-    )
 
 
 def _elide(text: str, length: int) -> str:

@@ -68,6 +68,7 @@ def dump_graph(
     roots: Collection[str] = (),
     *,
     cleansed: Collection[str] = (),
+    folded: bool = False,
 ) -> str | bytes:
     """Write a graph in one of `FORMATS`.
 
@@ -76,6 +77,7 @@ def dump_graph(
         format: `json`, `graphml`, `protobuf`, `dot` or `png`.
         roots: roots of a request, coloured in a drawing; the other formats hold the graph alone.
         cleansed: successors that the request's campaign made, as in `InheritanceGraph.affected`.
+        folded: whether a drawing shows all versions of a model as one; the other formats hold all.
 
     Returns:
         Text for `json`, `graphml` and `dot`, bytes for `protobuf` and `png`.
@@ -88,7 +90,7 @@ def dump_graph(
     if roots:
         graph.affected(roots, cleansed=cleansed)  # refuses a mistyped id in every format
     if format in _DRAWERS:
-        return _DRAWERS[format](graph, roots, cleansed=cleansed)
+        return _DRAWERS[format](graph, roots, cleansed=cleansed, folded=folded)
     return _WRITERS[format](graph)
 
 

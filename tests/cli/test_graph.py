@@ -159,6 +159,19 @@ def test_versions_are_folded_into_their_model(
     assert len(json.loads(capsys.readouterr().out)) == 5
 
 
+def test_a_drawing_folds_versions_unless_all_are_asked_for(
+    family: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folded = "\n".join(shown(capsys, "export", str(family), "--as", "dot", "--root", "r1"))
+    assert '"r1" [label="r1\\nann\\nforgot by q"' in folded
+    assert "r1~q" not in folded
+    assert '"r2" -> "r3"' in folded
+    every = "\n".join(shown(capsys, "export", str(family), "--as", "dot", "--all"))
+    assert '"r2~q" -> "r3"' in every
+    assert run(["graph", "export", str(family), "--as", "json", "--all"]) == 2
+    assert "--all with --as dot, png or svg" in capsys.readouterr().err
+
+
 def test_a_family_as_a_tree(family: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["graph", "tree", str(family)]) == 0
     assert capsys.readouterr().out.splitlines() == [

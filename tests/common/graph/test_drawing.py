@@ -23,18 +23,45 @@ def test_dot_escapes_and_marks() -> None:
         "digraph inheritance {\n"
         "  rankdir=LR;\n"
         '  node [shape=box, style="filled,rounded"];\n'
-        f'  "r" [label="r\\nann", {root}];\n'
-        f'  "s" [label="s\\nbob", {untouched}];\n'
-        f'  "m" [label="m\\nbob", {affected}];\n'
-        f'  "t" [label="t\\ncy", {affected}];\n'
-        f'  "t2" [label="t2\\ncy", {untouched}];\n'
-        f'  "u" [label="u\\ncy", {untouched}];\n'
+        f'  "r" [label="r\\nann", group="ann", {root}];\n'
+        f'  "s" [label="s\\nbob", group="bob", {untouched}];\n'
+        f'  "m" [label="m\\nbob", group="bob", {affected}];\n'
+        f'  "t" [label="t\\ncy", group="cy", {affected}];\n'
+        f'  "t2" [label="t2\\ncy", group="cy", {untouched}];\n'
+        f'  "u" [label="u\\ncy", group="cy", {untouched}];\n'
+        '  { rank=same; "r"; "s"; "u"; }\n'
+        '  { rank=same; "m"; }\n'
+        '  { rank=same; "t"; }\n'
+        '  { rank=same; "t2"; }\n'
         '  "r" -> "m" [label="federated 0.25"];\n'
         '  "s" -> "m" [label="federated 0.75"];\n'
         '  "m" -> "t" [label="transfer\\ncat → \\"K\\\\&amp;amp;\\\\n"];\n'
         '  "t" -> "t2" [label="unlearned", style=dashed];\n'
         "}\n"
     )
+
+
+def test_a_folded_drawing_has_each_model_once_with_what_it_forgot() -> None:
+    drawn = to_dot(sample(), ["r"], folded=True)
+    assert '"t2"' not in drawn
+    assert '"t" [label="t\\ncy\\nbecame t2", group="cy"' in drawn
+    assert drawn.count("->") == 3
+    assert pixels(to_png(sample(), folded=True))[0] < pixels(to_png(sample()))[0]
+
+
+def test_a_child_of_two_versions_of_a_model_has_one_edge_with_both_weights() -> None:
+    graph = sample()
+    graph.add(
+        ModelRecord("v", "bob", "arch", (), "d7", 7),
+        [
+            Inheritance("t", "v", InheritanceKind.FEDERATED, 0.25),
+            Inheritance("t2", "v", InheritanceKind.FEDERATED, 0.75),
+        ],
+    )
+    drawn = to_dot(graph, ["t2"], folded=True)
+    assert drawn.count('"t" -> "v" [label="federated 1"]') == 1
+    assert f'"v" [label="v\\nbob", group="bob", fillcolor="{AFFECTED}"' in drawn
+    assert f'"t" [label="t\\ncy\\nbecame t2", group="cy", fillcolor="{ROOT}"' in drawn
 
 
 def test_dot_without_roots_colours_nothing() -> None:
