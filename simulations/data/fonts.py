@@ -139,8 +139,7 @@ def family_of(file: FontFile) -> str | None:
             if not all(ord(one) in glyphs for one in CHARACTERS):
                 return None
             others = sum(_shows_another(glyphs[ord(one)], one) for one in CHARACTERS)
-            names = font["name"]
-            name = names.getDebugName(16) or names.getDebugName(1) or file.path.stem
+            name = _called(font, 16) or _called(font, 1) or file.path.stem
     except (TTLibError, OSError, KeyError, ValueError, AssertionError) as error:
         raise _unreadable(file.path, error) from error
     if 2 * others > len(CHARACTERS):
@@ -148,6 +147,14 @@ def family_of(file: FontFile) -> str | None:
     while (shorter := _STYLE.sub("", name)) != name:
         name = shorter
     return str(name)
+
+
+def _called(font: TTFont, kind: int) -> str | None:
+    """Return a name of a font: the English one of Windows before others, whatever the release."""
+    names = font["name"]
+    english = names.getName(kind, 3, 1, 0x409)
+    found = english.toUnicode() if english else names.getDebugName(kind)
+    return str(found) if found else None
 
 
 def _candidates(folder: Path | None) -> Iterator[tuple[str, Iterable[Path]]]:
