@@ -23,7 +23,7 @@ class Dot:
 
     Attributes:
         name: what it is, in words.
-        css: its kind: `before`, `after`, `retrained` or `published`.
+        css: its kind: `before`, `after`, `retrained`, `published`, or `limit`: the least allowed.
         share: its value; `None` if it could not be computed.
     """
 
@@ -77,6 +77,7 @@ def dot_plot(lines: Sequence[tuple[str, Sequence[Dot]]], label: str) -> Markup:
 _SHAPES = {
     "retrained": "M{x:.1f} {up:.1f}l4.6 5-4.6 5-4.6-5z",
     "published": "M{x:.1f} {up:.1f}l4.6 8.4h-9.2z",
+    "limit": "M{x:.1f} {up:.1f}v10",
 }
 
 

@@ -11,7 +11,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
-from disinherit.documents.pages import environment
+from disinherit.documents.charts import Dot, dot_plot
+from disinherit.documents.intervals import Share
+from disinherit.documents.pages import WORST, environment
 from disinherit.documents.words import count
 from disinherit.ui import words
 
@@ -39,6 +41,8 @@ def _templates() -> Environment:
         access_state=lambda online: words.ACCESS[bool(online)],
         task_states=words.TASKS,
         bar=_bar,
+        accuracy_plot=accuracy_plot,
+        worst=WORST,
     )
     return found
 
@@ -107,3 +111,24 @@ def _bar(counts: Mapping[str, int], label: str) -> Markup:
         '<svg class="bar" role="img" aria-label="{}" viewBox="0 0 100 10" '
         'preserveAspectRatio="none">{}</svg>'
     ).format(label, Markup("").join(parts))
+
+
+def accuracy_plot(rows: Sequence[Mapping[str, Any]], limit: float | None) -> Markup:
+    """Draw accuracies before and after of the models that lost most.
+
+    Args:
+        rows: of the table, the largest loss first.
+        limit: most points that a model may lose; `None` for any.
+    """
+    lines = []
+    for row in rows[:WORST]:
+        before, after = 100 * row["before"], 100 * row["after"]
+        dots = [
+            Dot("before", "before", Share(before)),
+            Dot("after", "after", Share(after, row["samples"] or 0)),
+        ]
+        if limit is not None:
+            dots.append(Dot("least allowed", "limit", Share(max(before - limit, 0.0))))
+        lines.append((row["model"], dots))
+    label = f"Accuracy on what is kept, before and after, of {count(len(lines), 'model')}"
+    return dot_plot(lines, f"{label}; the table has the same")

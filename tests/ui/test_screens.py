@@ -12,8 +12,9 @@ import typer.main
 from starlette.datastructures import QueryParams
 
 from disinherit.cli.main import app
+from disinherit.documents.pages import WORST
 from disinherit.ui.application import Dashboard
-from disinherit.ui.rendering import render
+from disinherit.ui.rendering import accuracy_plot, render
 from disinherit.ui.screens.actions import ACTIONS
 from disinherit.ui.screens.campaigns import campaign_values
 from disinherit.ui.screens.new_request import equal_command, to_message
@@ -160,6 +161,17 @@ def test_what_the_campaign_page_shows_is_what_the_coordinator_says(
     assert all(one["actor"] is None for one in values["timeline"])  # a viewer
     known = signed_in(found, "operator").get("/campaign.json?id=q").json()["timeline"]
     assert "approver:approver" in {one["actor"] for one in known}
+
+
+def test_accuracies_are_drawn_with_the_least_that_is_allowed() -> None:
+    rows = [{"model": f"m{i}", "before": 0.9, "after": 0.7, "samples": 50} for i in range(30)]
+    drawn = accuracy_plot(rows, 2.0)
+    assert drawn.count("least allowed 88.0 %") == WORST
+    assert drawn.count('class="dot limit"') == drawn.count('class="range"') == WORST
+    free = accuracy_plot([{**rows[0], "samples": None}], None)
+    assert "limit" not in free
+    assert "range" not in free
+    assert "m0: before 90.0 %, after 70.0 %" in free
 
 
 FORM = {"kind": "classes", "forget": "cat@r1\n dog@r1 \n", "reason": "it's asked", "waves": "10% 5"}
