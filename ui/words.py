@@ -50,6 +50,9 @@ TASKS: Mapping[str, State] = {
 }
 """State of a model in a request, the most advanced first."""
 
+WORST_FIRST = ("failed", "harmful", "ineffective", "not_reached", "halted", "unapproved")
+"""States of models that somebody has to look at."""
+
 CAMPAIGNS: Mapping[str, State] = {
     "awaiting_approval": State("?", "awaiting approval", "warning", "Nobody was asked yet."),
     "running": State("→", "running", "active", "Owners are asked as they can be reached."),

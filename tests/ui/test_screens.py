@@ -11,7 +11,7 @@ import pytest
 import typer.main
 from starlette.datastructures import QueryParams
 
-from disinherit.cli.main import app
+from disinherit.cli.main import app, run
 from disinherit.documents.pages import WORST
 from disinherit.ui.application import Dashboard
 from disinherit.ui.rendering import accuracy_plot, render
@@ -26,7 +26,7 @@ from disinherit.ui.words import CAMPAIGNS, TASKS, campaign_state
 from disinherit.v1 import coordinator_pb2 as pb
 from tests.support import campaign
 from tests.support.dashboard import act, dashboard, signed_in
-from tests.support.service import Running, make_request, serving
+from tests.support.service import Running, make_request, secret, serving
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -255,3 +255,20 @@ def test_every_state_has_a_sign_a_word_and_a_tone() -> None:
 def test_a_session_is_not_written_with_its_token() -> None:
     session = Session(Visitor(None, "here", "the-token"), "eve", "viewer")  # type: ignore[arg-type]
     assert "the-token" not in repr(session)
+
+
+def test_the_graph_is_exported_as_the_command_draws_it(
+    found: Dashboard, running: Running, tmp_path: Path
+) -> None:
+    viewer = signed_in(found, "viewer")
+    for query, words in (("", ()), ("&around=r4&depth=1", ("--around", "r4", "--depth", "1"))):
+        answer = viewer.get(f"/graph/export?as=svg{query}")
+        assert answer.headers["content-type"] == "image/svg+xml"
+        assert answer.headers["content-disposition"] == 'attachment; filename="graph.svg"'
+        out = tmp_path / "graph.svg"
+        command = ["graph", "export", "--as", "svg", "--out", str(out), *words]
+        assert run([*command, "--server", running.address, "--token", secret("viewer")]) == 0
+        assert answer.text == out.read_text()
+    refused = viewer.get("/graph/export?as=svg&around=nowhere")
+    assert refused.status_code == 400
+    assert "Expected a model of the graph" in refused.text

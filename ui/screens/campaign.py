@@ -12,11 +12,10 @@ from disinherit.ui.screens.actions import offered
 from disinherit.ui.screens.campaigns import campaign_values
 from disinherit.ui.screens.owners import read_owners
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import TASKS, as_time, now
+from disinherit.ui.words import TASKS, WORST_FIRST, as_time, now
 from disinherit.v1 import coordinator_pb2 as pb
 
 _DONE = ("verified", "exempt", "rolled_back")
-_WORST_FIRST = ("failed", "harmful", "ineffective", "not_reached", "halted", "unapproved")
 MOST_EVENTS = 200
 """Newest lines of the timeline; the audit log has all."""
 
@@ -114,7 +113,7 @@ def _online(page: Page, models: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
 
 def _missing(models: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the models that have not forgotten, those that somebody has to look at first."""
-    order = {name: place for place, name in enumerate(_WORST_FIRST)}
+    order = {name: place for place, name in enumerate(WORST_FIRST)}
     waiting = [one for one in models if one["state"] not in _DONE]
     waiting.sort(key=lambda one: (order.get(one["state"], len(order)), one["model"]))
     return [{**one, "why": _why(one)} for one in waiting]

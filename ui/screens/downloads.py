@@ -11,6 +11,7 @@ from disinherit.documents.campaign.gathering import gather_records, gather_repor
 from disinherit.documents.campaign.letter import write_letter
 from disinherit.documents.campaign.page import render_campaign
 from disinherit.documents.campaign.values import report_values
+from disinherit.documents.lineage.standalone import draw_file
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -18,6 +19,7 @@ GRAPHS: Mapping[str, str] = {
     "graphml": "application/graphml+xml",
     "dot": "text/vnd.graphviz",
     "json": "application/json",
+    "svg": "image/svg+xml",
 }
 """Format of the graph -> its media type."""
 
@@ -72,7 +74,7 @@ def letter(page: Page) -> Download:
 
 
 def graph(page: Page) -> Download:
-    """Return the whole graph in a format of other programs."""
+    """Return the graph in a format of other programs; as SVG also what is near one model."""
     form = page.needed("as", "?as=graphml")
     if form not in GRAPHS:
         raise InputError(f"Expected one of {', '.join(GRAPHS)}, but got {form[:50]!r}.")
@@ -81,6 +83,10 @@ def graph(page: Page) -> Download:
         (record_from_proto(one) for part in parts for one in part.models),
         (inheritance_from_proto(one) for part in parts for one in part.edges),
     )
+    if form == "svg":
+        depth = page.number("depth", 2)
+        text = draw_file(found, around=page.text("around"), depth=depth)
+        return Download("graph.svg", text.encode(), GRAPHS[form])
     written = dump_graph(found, form)
     data = written if isinstance(written, bytes) else written.encode()
     return Download(f"graph.{form}", data, GRAPHS[form])

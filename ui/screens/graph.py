@@ -1,10 +1,11 @@
 """The inheritance graph: searched, focused, folded, and coloured; drawn and as a list."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from disinherit.common.errors import InputError
-from disinherit.ui.lineage import STATUSES, Lineage, kind_of, read_lineage
+from disinherit.ui.boxes import FOLDS, find_boxes
+from disinherit.ui.lineage import Lineage, read_lineage
 from disinherit.ui.placing import Drawing, place
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
@@ -23,21 +24,30 @@ def load(page: Page) -> Mapping[str, Any]:
     campaign = page.text("campaign")
     states = _states(page, campaign) if campaign else {}
     shown = _chosen(page, lineage, states)
-    boxes, edges = _drawn(lineage, shown, page.text("versions") == "all", states)
+    by = _fold(page)
+    found = find_boxes(lineage, shown, by, states, page.text("around"))
+    boxes = found.boxes
     text = page.text("q").lower()
-    listed = [one for one in boxes if text in f"{one['id']} {one['owner']}".lower()]
-    start = _number(page, "start", 0)
+    listed = [one for one in boxes if text in _searched(one)]
+    start = page.number("start", 0)
     drawing = Drawing({}, {})
     if len(boxes) <= MOST_BOXES:
-        drawing = place(tuple(one["id"] for one in boxes), tuple((e[0], e[1]) for e in edges))
+        drawing = place(tuple(one["id"] for one in boxes), found.forward())
     for one in boxes:
         one["x"], one["y"] = drawing.places.get(one["id"], (None, None))
     return {
         "boxes": boxes,
         "edges": [
-            {"parent": p, "child": c, "kind": k, "weight": w, "way": drawing.ways.get((p, c), ())}
-            for p, c, k, w in edges
+            {
+                "parent": ends[0],
+                "child": ends[1],
+                "kind": known[0] if known else None,
+                "weight": known[1] if known else None,
+                "way": drawing.ways.get(ends, ()),
+            }
+            for ends, known in found.edges.items()
         ],
+        "left_out": found.left_out,
         "versions_known": len(lineage.records),
         "drawn": len(boxes) <= MOST_BOXES,
         "list": listed[start : start + LIST_PAGE],
@@ -46,13 +56,14 @@ def load(page: Page) -> Mapping[str, Any]:
         "page": LIST_PAGE,
         "q": page.text("q"),
         "around": page.text("around"),
-        "depth": _number(page, "depth", 2),
+        "depth": page.number("depth", 2),
         "depths": _DEPTHS,
         "direction": page.text("direction"),
         "owner": page.text("owner"),
         "owners": sorted({one.owner for one in lineage.records.values()}),
         "campaign": campaign,
-        "versions": page.text("versions"),
+        "fold": by,
+        "folds": dict(FOLDS),
         "colour": page.text("colour") or ("campaign" if campaign else "status"),
         "colours": _COLOURS if campaign else _COLOURS[:2],
     }
@@ -69,20 +80,24 @@ def _chosen(page: Page, lineage: Lineage, states: Mapping[str, str]) -> set[str]
     if page.text("campaign"):
         shown &= set(states)
     if around := page.text("around"):
-        depth = _number(page, "depth", 2)
+        depth = page.number("depth", 2)
         shown &= lineage.around(around, depth, page.text("direction"))
     if owner := page.text("owner"):
         shown = {one for one in shown if lineage.records[one].owner == owner}
     return shown
 
 
-def _number(page: Page, name: str, default: int) -> int:
-    text = page.text(name)
-    if not text:
-        return default
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
-        raise InputError(f"Expected a number as {name}, but got {text[:50]!r}.")
-    return int(text)
+def _fold(page: Page) -> str:
+    by = page.text("fold")
+    if by not in FOLDS:
+        expected = ", ".join(one for one in FOLDS if one)
+        raise InputError(f"Expected {expected} or nothing as fold, but got {by[:50]!r}.")
+    return by
+
+
+def _searched(box: Mapping[str, Any]) -> str:
+    """Return the text of a box in which a search looks."""
+    return " ".join((box["id"], box["title"], box["owner"], *box["models"])).lower()
 
 
 def _states(page: Page, campaign: str) -> dict[str, str]:
@@ -95,58 +110,3 @@ def _states(page: Page, campaign: str) -> dict[str, str]:
             if one.successor_id:
                 states[one.successor_id] = one.state
     return states
-
-
-Edges = list[tuple[str, str, str, float]]
-
-
-def _drawn(
-    lineage: Lineage, shown: set[str], all_versions: bool, states: Mapping[str, str]
-) -> tuple[list[dict[str, Any]], Edges]:
-    if all_versions:
-        boxes = [_box(lineage, one, [one], states.get) for one in lineage.records if one in shown]
-        edges = [
-            (e.parent, e.child, kind_of(e), e.weight)
-            for one in boxes
-            for e in lineage.children.get(one["id"], ())
-            if e.child in shown
-        ]
-        return boxes, edges
-    folded = lineage.folded()
-    models = dict.fromkeys(folded.of[one] for one in lineage.records if one in shown)
-    boxes = [_box(lineage, one, folded.versions[one], states.get) for one in models]
-    edges = [
-        (parent, child, kind_of(e), e.weight)
-        for (parent, child), e in folded.edges.items()
-        if parent in models and child in models
-    ]
-    return boxes, edges
-
-
-def _box(
-    lineage: Lineage,
-    model: str,
-    versions: Sequence[str],
-    state_of: Callable[[str], str | None],
-) -> dict[str, Any]:
-    current = next(
-        (
-            one
-            for one in reversed(versions)
-            if STATUSES.get(lineage.records[one].status) == "active"
-        ),
-        versions[-1],
-    )
-    record = lineage.records[current]
-    parents = {e.parent for one in versions for e in lineage.parents.get(one, ())}
-    children = {e.child for one in versions for e in lineage.children.get(one, ())}
-    return {
-        "id": model,
-        "current": current,
-        "owner": record.owner,
-        "status": STATUSES.get(record.status, "unknown"),
-        "state": next((state for one in versions if (state := state_of(one))), None),
-        "versions": len(versions),
-        "parents": len(parents - set(versions)),
-        "children": len(children - set(versions)),
-    }

@@ -43,6 +43,19 @@ class Page:
             raise InputError(f"Expected ?{name}=..., such as {example}, but got none.")
         return value
 
+    def number(self, name: str, default: int) -> int:
+        """Return a parameter that is a whole number from 0 on.
+
+        Raises:
+            InputError: if it is anything else.
+        """
+        text = self.text(name)
+        if not text:
+            return default
+        if not text.isascii() or not text.isdigit() or len(text) > 6:
+            raise InputError(f"Expected a number as {name}, but got {text[:50]!r}.")
+        return int(text)
+
 
 @dataclass(frozen=True, slots=True)
 class Screen:

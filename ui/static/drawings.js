@@ -35,17 +35,23 @@
 
   const short = (text, most) => (text.length <= most ? text : `${text.slice(0, most / 2)}…${text.slice(1 - most / 2)}`);
 
+  // What is in a box of many, by sign.
+  const summed = (box, way) => Object.entries(way === "campaign" ? box.states : box.statuses)
+    .map(([name, number]) => `${number} ${(SIGNS[name] ?? ["·"])[0] || "✓"}`).join(" ") || `${box.models.length} ✓`;
+
   const painted = (box, way, owners, roots, states) => {
     const state = states[box.id] ?? (way === "campaign" ? box.state : box.status);
     const [sign, tone] = SIGNS[state] ?? ["·", "calm"];
     const byOwner = way === "owner";
     const root = roots.includes(box.id);
+    const group = !box.current;
+    const head = group ? short(box.title, 18) : `${sign} ${short(box.id, 14)}`;
     return {
-      label: box.labelled === false ? "" : `${sign} ${short(box.id, 14)}\n${short(box.owner, 16)}`,
+      label: box.labelled === false ? "" : `${head}\n${short(group ? summed(box, way) : box.owner, 18)}`,
       fill: byOwner ? `${owners.get(box.owner)}` : colour(`${tone}-fill`),
       line: root ? colour("warning-bar") : byOwner ? colour("edge") : colour(tone),
-      width: root ? 4 : 1.5,
-      style: tone === "calm" ? "dashed" : "solid",
+      width: root || group ? 4 : 1.5,
+      style: group ? "double" : tone === "calm" ? "dashed" : "solid",
     };
   };
 
@@ -108,7 +114,7 @@
     graph.on("tap", "node", (event) => choose(event.target));
     const search = (element.dataset.search ?? "").toLowerCase();
     if (search) {
-      const found = graph.nodes().filter((node) => `${node.id()} ${node.data("owner")}`.toLowerCase().includes(search));
+      const found = graph.nodes().filter((node) => [node.id(), node.data("title"), node.data("owner"), ...node.data("models")].join(" ").toLowerCase().includes(search));
       found.addClass("found");
       if (found.nonempty() && found.length < graph.nodes().length) graph.fit(found.closedNeighborhood(), 60);
     }
@@ -119,14 +125,11 @@
 
   const choose = (node) => {
     const place = document.getElementById("graph-chosen");
-    const model = document.createElement("a");
-    model.href = `/model?id=${encodeURIComponent(node.data("current") ?? node.id())}`;
-    model.textContent = node.data("current") ?? node.id();
-    if (!place) { location.href = model.href; return; }
-    const around = document.createElement("a");
-    around.href = `/graph?around=${encodeURIComponent(node.id())}`;
-    around.textContent = "look around it";
-    place.replaceChildren(model, ` of ${node.data("owner")}, ${node.data("status")} · `, around);
+    const { link, title, current, owner, status } = node.data();
+    if (!place) { location.href = link; return; }
+    const to = (href, text) => Object.assign(document.createElement("a"), { href, textContent: text });
+    if (!current) { place.replaceChildren(`${title} of ${owner} · `, to(link, "unfold it")); return; }
+    place.replaceChildren(to(link, current), ` of ${owner}, ${status} · `, to(`/graph?around=${encodeURIComponent(node.id())}`, "look around it"));
   };
 
   const begin = async (element) => {
