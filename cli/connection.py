@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protoc
 import typer
 
 from disinherit.cli.commands import CONNECTION
+from disinherit.common.connecting import find_cause
 from disinherit.common.errors import (
     CampaignError,
     DisinheritError,
@@ -254,9 +255,9 @@ class Connection:
             return UnreachableError(f"{details} Run the same command again.{more}")
         if code == "UNAVAILABLE":
             return UnreachableError(
-                f"Expected a coordinator at {self.server}, but {_cause(details)}. Start one with "
-                f"disinherit serve, or give its address with --server or DISINHERIT_SERVER, and "
-                f"{self._trust()}.{more}"
+                f"Expected a coordinator at {self.server}, but {find_cause(details)}. Start one "
+                "with disinherit serve, or give its address with --server or DISINHERIT_SERVER, "
+                f"and {self._trust()}.{more}"
             )
         if code == "UNAUTHENTICATED" and not self.token:
             return NotKnownError(
@@ -281,26 +282,6 @@ _REFUSALS: dict[str, type[InputError]] = {
     "PERMISSION_DENIED": NotAllowedError,
     "UNAUTHENTICATED": NotKnownError,
 }
-_CAUSES = (
-    (("refused",), "the connection was refused: nothing listens there"),
-    (("resolution", "resolve", "not known", "DNS"), "its name is unknown"),
-    (("CERTIFICATE", "certificate"), "its certificate is not signed by the authority to trust"),
-    (("SSL", "handshake", "TLS"), "one side speaks TLS and the other does not"),
-    (("Timeout", "timed out"), "it did not answer in time"),
-)
-
-
-def _cause(details: str) -> str:
-    """Return why a connection failed, in words for people.
-
-    Example:
-        >>> _cause("failed to connect to all addresses; last error: Connection refused")
-        'the connection was refused: nothing listens there'
-    """
-    for marks, cause in _CAUSES:
-        if any(mark in details for mark in marks):
-            return cause
-    return "the connection was lost"
 
 
 def _proxies() -> str:

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from disinherit.client.agent.config import AgentConfig
 from disinherit.client.agent.pacing import backoff
+from disinherit.common.connecting import find_cause
 from disinherit.common.errors import CampaignError, InputError, StoreError
 from disinherit.common.files import write_atomic, write_private
 from disinherit.v1 import agents_pb2 as pb
@@ -118,7 +119,8 @@ def _answer(stub: AgentsStub, request: pb.EnrolRequest, config: AgentConfig) -> 
             if error.code() is not grpc.StatusCode.UNAVAILABLE or left <= 0:
                 raise _refusal(error, config) from error
             if not failures:
-                _log.warning("Not enrolled yet, trying for %.0f s: %s", left, error.details())
+                why = find_cause(str(error.details()))
+                _log.warning("Not enrolled yet, trying for %.0f s: %s", left, why)
             failures += 1
             time.sleep(pause)
 
@@ -132,9 +134,20 @@ def _refusal(error: grpc.RpcError, config: AgentConfig) -> Exception:
     if error.code() in refused:
         return InputError(f"The coordinator refused to enrol this agent: {error.details()}")
     return CampaignError(
-        f"Expected to enrol at {config.enrol_server}, but got {error.code().name}: "
-        f"{error.details()}. Check the address and `ca`, and try again."
+        f"Expected to enrol at {config.enrol_server}, but {_failure(error)}. Check `enrol_server` "
+        "and `ca` in the configuration, and run the same command again."
     )
+
+
+def _failure(error: grpc.RpcError) -> str:
+    """Return why a coordinator did not enrol an agent, without gRPC's words."""
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return find_cause(str(error.details()))
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"it did not answer within {_ENROL_SECONDS:.0f} s"
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return "what listens there enrols no agents"
+    return "it failed there: see the coordinator's log"
 
 
 def _read_ca(config: AgentConfig) -> bytes:

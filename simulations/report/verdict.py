@@ -109,7 +109,7 @@ def _sentence(report: RunReport, affected: Sequence[ModelFigures]) -> str:
     parts = [head]
     if hardly:
         who = hardly[0]["id"] if len(hardly) == 1 else str(len(hardly))
-        parts.append(f"{who} hardly recognised the classes before, which shows nothing")
+        parts.append(f"{who} recognised almost none of the classes before, which shows nothing")
     parts += _still_recognised(report, done)
     unmeasured = [m["id"] for m in done if has_forgotten(m, m["after"]) is None]
     for ids, word in (
@@ -184,8 +184,11 @@ def _reservations(report: RunReport) -> list[str]:
     found = _differences(report, done)
     hardly = [model["id"] for model in done if hardly_knew(model)]
     if hardly:
-        result = "its result says" if len(hardly) == 1 else "their results say"
-        found.append(f"{joined(hardly)} hardly recognised the classes before: {result} nothing.")
+        who = hardly[0] if len(hardly) == 1 else "them"
+        found.append(
+            f"{joined(hardly)} recognised almost none of the classes before, so the result says "
+            f"nothing about {who}."
+        )
     same = [
         model["id"]
         for model in done
@@ -222,7 +225,7 @@ def _reservations(report: RunReport) -> list[str]:
     repeat = report["repeat"]
     if repeat is not None and repeat["changed"]:
         models = count(repeat["changed"], "model")
-        found.append(f"Sent a second time, the request changed {models} again.")
+        found.append(f"Idempotence check: repeating the request changed {models} again.")
     return found
 
 

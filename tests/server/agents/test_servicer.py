@@ -198,7 +198,7 @@ def test_agents_verify_the_coordinators_authority(
     assert false.certificate != side.authority.certificate
     config = replace(elsewhere(side, tmp_path), ca=tmp_path / "false" / "ca.pem")
     monkeypatch.setattr(f"{enrol.__module__}._AGAIN_SECONDS", 0.0)
-    with pytest.raises(CampaignError, match="UNAVAILABLE"):
+    with pytest.raises(CampaignError, match="its certificate is not signed by the authority"):
         enrol(config, side.enrolment.invite("dora"))
 
 

@@ -59,15 +59,15 @@ def many(count: int, per_class: int = 1000) -> RunReport:
 def test_models_that_hardly_knew_it_are_counted_apart_and_reservations_aggregated() -> None:
     verdict = judge(many(60))
     assert verdict.sentence.startswith(
-        "Forgotten in 55 of 61 affected models; 6 hardly recognised the classes before, which "
-        "shows nothing; accuracy on the remaining classes is "
+        "Forgotten in 55 of 61 affected models; 6 recognised almost none of the classes before, "
+        "which shows nothing; accuracy on the remaining classes is "
     )
     assert verdict.level == "warning"
     assert verdict.reservations == [
         "13 models are more than 3 points below the retrained model on the remaining classes; "
         "worst u2: 5.0 points (9,000 samples).",
-        "u3, u13, u23, u33, u43 and u53 hardly recognised the classes before: their results "
-        "say nothing.",
+        "u3, u13, u23, u33, u43 and u53 recognised almost none of the classes before, so the "
+        "result says nothing about them.",
     ]
 
 
@@ -94,7 +94,7 @@ def test_models_that_all_hardly_knew_it_are_no_success() -> None:
     for model in report["models"]:
         model["before"] = evaluation(0, 900, LABELS, FORGOTTEN)
     verdict = judge(report)
-    assert verdict.sentence.startswith("Forgotten in 0 of 3 affected models; 3 hardly recognised")
+    assert verdict.sentence.startswith("Forgotten in 0 of 3 affected models; 3 recognised almost")
     assert verdict.level == "warning"
 
 
