@@ -88,8 +88,9 @@ results: $(INSTALLED) ## render docs/results*.md from the stored figures of the 
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md --note "$(OF_BEFORE)"
 	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md --note "$(OF_BEFORE)"
 
-reference: $(INSTALLED) ## render docs/api.md from the public names
+reference: $(INSTALLED) ## render docs/api.md and docs/configuration.md from the code
 	$(BIN)/python -m tests.support.api_page
+	$(BIN)/python -m tests.support.configuration_page
 
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
 	$(BIN)/python benchmarks/render.py

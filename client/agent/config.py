@@ -49,6 +49,22 @@ class AgentConfig:
 
 
 class _AgentFile(Table):
+    """The agent of a device; `disinherit agent --config agent.toml`.
+
+    Attributes:
+        owner: name of the owner of the models on this device.
+        server: the coordinator's address for agents.
+        ca: file of the certificate of the fleet's authority, PEM.
+        state: folder for key, certificate and downloads; the factory may keep the models there.
+        factory: function that opens the owner of the models for one task.
+        enrol_server: the coordinator's address for enrolment; needed only to enrol.
+        bytes_per_second: limit of bytes in each second, up and down, each; 0 for no limit.
+        hours: when it takes part, such as `22:00-06:00` in the time of the device; always without
+            it.
+        release: conditions on what leaves this device; below.
+        acceptance: whose changes are added to models here; below.
+    """
+
     owner: Filled
     server: _Address
     ca: Filled

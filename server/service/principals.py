@@ -205,6 +205,15 @@ def _version(path: Path) -> tuple[int, ...]:
 
 
 class _Token(Table):
+    """One caller; as many tables as there are callers.
+
+    Attributes:
+        name: its name in the logs, different for every token.
+        role: `viewer`, `operator`, `approver`, or `owner:NAME` for the owner `NAME`.
+        sha256: the SHA-256 of its token, which is random, with 128 bits or more.
+        expires: when it is no longer accepted, with a time zone; never without it.
+    """
+
     name: str
     role: str
     sha256: Annotated[
@@ -218,6 +227,12 @@ class _Token(Table):
 
 
 class _TokenFile(Table):
+    """Who may call the coordinator; the file is read again whenever it changes.
+
+    Attributes:
+        token: the callers; below.
+    """
+
     token: tuple[_Token, ...] = ()
 
 

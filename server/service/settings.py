@@ -54,16 +54,43 @@ from disinherit.server.service.webhooks import WebhookSettings
 
 
 class _Tls(Table):
+    """TLS for operators; without it, `--plaintext` serves this machine only.
+
+    Attributes:
+        certificate: file of the service's certificate with its chain, PEM.
+        key: file of its private key, PEM.
+        client_ca: file of the authority whose certificates callers must present (mTLS), PEM;
+            without it, tokens alone say who calls.
+    """
+
     certificate: Filled | None = None  # may come from an option
     key: Filled | None = None
     client_ca: Filled | None = None
 
 
 class _Signing(Table):
+    """The signature of exports and attestations.
+
+    Attributes:
+        key: file of the Ed25519 key, PEM, created on first use. Without this table it is beside an
+            SQLite file; with another database nothing is signed.
+    """
+
     key: Filled
 
 
 class _Agents(Table):
+    """Agents, on ports of their own; without this table none are served.
+
+    Attributes:
+        authority: folder of the fleet's certificate authority, created if missing. Every agent
+            needs the file `ca.pem` in it.
+        hosts: names under which agents reach this machine.
+        listen: address for connections of agents, `host:port`.
+        enrol_listen: address for agents that enrol, `host:port`.
+        agents: most agents that are connected at a time.
+    """
+
     authority: Filled
     hosts: Annotated[list[Filled], Meta(min_length=1)]
     listen: str
@@ -72,10 +99,27 @@ class _Agents(Table):
 
 
 class _Metrics(Table):
+    """Figures for Prometheus, over HTTP; without this table there are none.
+
+    Attributes:
+        listen: address, `host:port`. Anybody who reaches it may read them.
+    """
+
     listen: str = "127.0.0.1:9464"
 
 
 class _Webhook(Table):
+    """A program that is told of campaigns; as many tables as there are programs.
+
+    Attributes:
+        url: where messages are sent, by `https`, or by `http` on this machine.
+        secret: file of the secret that signs them.
+        events: what it is told.
+        deadline_near: how long before its deadline an open campaign is reported: a whole number
+            with `s`, `m`, `h` or `d` for seconds, minutes, hours or days.
+        details: whether messages have the reason, why a campaign was halted, and its roots.
+    """
+
     url: Secret  # may contain a password
     secret: Filled
     events: list[Literal["awaiting_approval", "halted", "done", "deadline_near"]] | None = None
@@ -84,6 +128,22 @@ class _Webhook(Table):
 
 
 class _ServiceFile(Table):
+    """The coordinator; `disinherit serve --config serve.toml`.
+
+    Attributes:
+        database: the store: an SQLite file, or an SQLAlchemy URL such as
+            `postgresql+psycopg://host/fleet`.
+        packets: folder of Fisher packets, or an fsspec URL; beside an SQLite file by default.
+        listen: address for operators, `host:port`.
+        tokens: file of the accepted tokens.
+        approval: whether requests wait for an approver.
+        tls: certificates; below.
+        signing: signatures; below.
+        agents: ports for agents; below.
+        metrics: figures for Prometheus; below.
+        webhooks: programs that are told; below.
+    """
+
     database: Secret | None = None  # a URL may contain a password
     packets: Secret | None = None
     listen: str | None = None
