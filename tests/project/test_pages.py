@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests import ROOT
+from tests.support.pages import pages
 
 TESTS = ROOT / "tests"
 DOCS = ROOT / "docs"
@@ -110,13 +111,52 @@ def test_what_docstrings_name_exists() -> None:
     assert [one for one in named if not (ROOT / one).exists()] == []
 
 
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
+"""A link to a page or a file of the project, and the heading in it."""
+
+
+def headings(page: str) -> Iterator[str]:
+    """The names under which links reach the headings of a page, as GitHub makes them."""
+    seen: dict[str, int] = {}
+    text = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    for heading in re.findall(r"^#+ +(.+)$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        name = re.sub(r"[^\w\- ]", "", shown).replace(" ", "-")
+        seen[name] = seen.get(name, -1) + 1
+        yield f"{name}-{seen[name]}" if seen[name] else name
+
+
+def dead_links(page: Path) -> Iterator[str]:
+    """The links of a page to what does not exist."""
+    for file, heading in LINK.findall(page.read_text()):
+        there = page.parent / file if file else page
+        gone = not there.exists() or bool(
+            heading and there.suffix == ".md" and heading not in headings(there.read_text())
+        )
+        if gone:
+            yield f"{page.name}: {file}#{heading}"
+
+
 def test_no_link_between_pages_is_dead() -> None:
-    pages = [*ROOT.glob("*.md"), *DOCS.glob("**/*.md"), *ROOT.glob("examples/**/*.md")]
-    dead = [
-        f"{page.relative_to(ROOT)}: {link}"
-        for page in pages
-        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text())
-        if not (page.parent / link).exists()
-    ]
-    assert len(pages) > 30
-    assert dead == []
+    assert len(pages()) > 30
+    assert [dead for page in pages() for dead in dead_links(page)] == []
+
+
+def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# It works: `a` & b\n\n[1](#it-works-a--b) [2](#other) [3](gone.md)\n")
+    assert list(dead_links(page)) == ["page.md: #other", "page.md: gone.md#"]
+
+
+def test_the_index_lists_every_page_once() -> None:
+    parts = (DOCS / "README.md").read_text().partition("\n## All pages\n")
+    listed = re.findall(r"^- \[.+?\]\(([^)#]+)\): \S", parts[2], re.MULTILINE)
+    pages_there = [path.name for path in DOCS.glob("*.md") if path.name != "README.md"]
+    assert sorted(listed) == sorted([*pages_there, "adr"])
+
+
+def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
+    part = (ROOT / "README.md").read_text().partition("\n## Results")[2].partition("\n## ")[0]
+    rows = [row for row in re.findall(r"^\|.+\|$", part, re.MULTILINE) if "---:" not in row]
+    assert len(rows) == 5
+    assert set(rows) <= set((DOCS / "results.md").read_text().splitlines())
