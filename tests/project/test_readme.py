@@ -39,6 +39,7 @@ RUN_HERE = {
     "docs/huggingface.md": 4,  # tests/acceptance/test_huggingface_page.py
     "docs/method.md": 1,
     "docs/privacy.md": 2,
+    "docs/service.md": 1,  # tests/server/service/test_webhooks.py
 }
 """Page -> blocks of Python that a test runs, below if it is not said where."""
 
