@@ -16,6 +16,7 @@ from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.changing import change_model
 from disinherit.client.deltas.inheriting import RefusedModel
+from disinherit.client.deltas.rebuilding import recompute
 from disinherit.client.outcome.outcomes import Decided, decide, nothing_kept
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner
@@ -105,10 +106,51 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
         if isinstance(made, RefusedModel):
             return _untouched(task, made.result)
     else:
+        again = _computed_again(inputs, model, record, classes, samples)
+        if isinstance(again, pb.ModelResult):
+            return again
         packet, alike = inputs.packet(model), inputs.alike(model)
-        made = dampen_model(owner, record, packet, inputs.method, samples, task.request_id, alike)
+        try:
+            made = dampen_model(
+                owner, record, packet, inputs.method, samples, task.request_id, alike
+            )
+        except InputError as error:
+            raise InputError(f"{error} {again}") if again else error from None
     with made:
-        return _commit(inputs, model, record, made, classes, samples)
+        started = time.perf_counter()
+        decided = decide(inputs, model, record, classes, made)
+        return _commit(inputs, model, record, made, decided, samples, started)
+
+
+def _computed_again(
+    inputs: TaskInputs,
+    model: pb.ModelTask,
+    record: ModelRecord,
+    classes: Sequence[str],
+    samples: Sequence[str] | None,
+) -> pb.ModelResult | str:
+    """Compute a version again from its parents, where its owner's data shows that it forgets so.
+
+    Returns:
+        Its result.  If it is to be dampened like any other, a sentence on why it was not stored as
+        computed again; `""` if that was not possible.
+    """
+    if not model.HasField("rebuilding"):
+        return ""
+    owner, request = inputs.owner, inputs.task.request_id
+    made = recompute(owner, record, request, model.rebuilding)
+    if made is None:
+        return ""
+    started = time.perf_counter()
+    decided = decide(inputs, model, record, classes, made)
+    unmeasured = decided.measured.undecided
+    if decided.outcome == pb.OUTCOME_APPLIED and not unmeasured:
+        return _commit(inputs, model, record, made, decided, samples, started)
+    shown = "it has not forgotten, or would lose too much"
+    if decided.outcome == pb.OUTCOME_APPLIED:
+        shown = "no data of its owner shows whether it forgets: give its owner evaluation data"
+    _log.info("model %s is not kept as computed again: %s", record.id, decided.reason or shown)
+    return f"Computed again from its parents, {shown}."
 
 
 def _commit(
@@ -116,15 +158,17 @@ def _commit(
     model: pb.ModelTask,
     record: ModelRecord,
     made: UnlearnedModel,
-    classes: Sequence[str],
+    decided: Decided,
     samples: Sequence[str] | None,
+    started: float,
 ) -> pb.ModelResult:
-    """Measure the outcome, and commit weights and ledger entry unless it forbids that."""
+    """Commit weights and ledger entry unless the outcome forbids that.
+
+    `started` is when measuring it began, which counts as part of the work.
+    """
     owner, task = inputs.owner, inputs.task
-    started = time.perf_counter()
     if samples is not None:
         made.result.unknown_samples = len(model.samples) - len(samples)
-    decided = decide(inputs, model, record, classes, made)
     result = _with(made.result, task, decided)
     if not decided.stored:
         result.apply_seconds += time.perf_counter() - started

@@ -5,7 +5,6 @@ roots are in memory; and however many models there are, one is at work at a time
 committed.
 """
 
-import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,7 +19,7 @@ from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
-from disinherit.client.deltas.rebuilding import rebuild
+from disinherit.client.deltas.rebuilding import count_changes, rebuild, report_changes
 from disinherit.client.deltas.repeating import (
     HAD_BEFORE,
     Made,
@@ -111,7 +110,7 @@ def _change(
             for share, packet in zip(model.shares, packets, strict=True):
                 added = add_delta(result, share, packet)
                 added.applied, added.note = 0.0, _IN_PARENTS
-            _report(result, _changed(weights, rebuilt.weights), weights)
+            report_changes(result, count_changes(weights, rebuilt.weights), weights)
             result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
             summary = _known_summary(owner, record)
             return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
@@ -134,7 +133,7 @@ def _change(
         result.deltas[place].note = new.origin.note
         origin = new.weights
     counts = _write(staged, weights, origin, shares, ties)
-    _report(result, counts, weights)
+    report_changes(result, counts, weights)
     if shares and any(counts.values()):
         settle_in(inputs, record, structure, staged, samples, scope, result)
         # A change, or a repair, may lift rows that an earlier request had taken out.
@@ -240,22 +239,6 @@ def _had_all(
 def _known_summary(owner: Owner, record: ModelRecord) -> FisherSummary | None:
     known = owner.store.fishers(record.id)
     return FisherSummary(*known) if known is not None else None
-
-
-def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, int]:
-    return {name: int((after[name] != old).sum()) for name, old in before.items()}
-
-
-def _report(
-    result: pb.ModelResult, counts: Mapping[str, int], weights: Mapping[str, Tensor]
-) -> None:
-    """Report how many values of each tensor changed."""
-    kinds = kinds_of(weights)
-    result.selections.extend(
-        pb.Selection(parameter=name, rows=[count], total=math.prod(kinds[name][1]))
-        for name, count in counts.items()
-        if count
-    )
 
 
 def _gentlest(

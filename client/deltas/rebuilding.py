@@ -6,6 +6,7 @@ the same computation with their new versions is what it would have been without 
 
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,11 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.owner.owner import Owner
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.recipes import Recipe, as_recipe
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.recipes.computing import Parent, compute
+from disinherit.common.tensors.files import kinds_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -89,6 +92,71 @@ def rebuild(
         # A parent is another owner's, its weights are gone, or the recipe is not known here.
         _log.info("model %s is not computed again from its parents: %s", record.id, error)
         return None
+
+
+def recompute(
+    owner: Owner, record: ModelRecord, request_id: str, rebuilding: pb.Rebuilding
+) -> UnlearnedModel | None:
+    """Compute a version again from what a request for classes made of its parents.
+
+    These are dampened, so no data is needed and nothing of it is exact.  Nothing is stored.  What
+    its computation does to rows that were taken out of the parents' heads only a measurement shows.
+
+    Args:
+        owner: the owner of the version.
+        record: the version.
+        request_id: the request.
+        rebuilding: how it was computed.
+
+    Returns:
+        The version, or `None` as in `rebuild`.
+
+    Raises:
+        StoreError: if its weights are gone.
+        CheckpointError: if they are damaged.
+    """
+    started = time.perf_counter()
+    with owner.store.opened(record.id) as weights:
+        made = rebuild(owner, record, weights, request_id, rebuilding)
+        if made is None:
+            return None
+        result = pb.ModelResult(
+            model_id=record.id,
+            outcome=pb.OUTCOME_APPLIED,
+            remedy=pb.REMEDY_SUPPRESSED,
+            scale=1.0,
+        )
+        report_changes(result, count_changes(weights, made.weights), weights)
+    result.apply_seconds = time.perf_counter() - started
+    return UnlearnedModel(result, made.weights, None, keeps_summary=True)
+
+
+def count_changes(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return name -> number of values that changed.
+
+    Args:
+        before: name -> values.
+        after: the same names, with values of the same shapes.
+    """
+    return {name: int((after[name] != old).sum()) for name, old in before.items()}
+
+
+def report_changes(
+    result: pb.ModelResult, counts: Mapping[str, int], weights: Mapping[str, Tensor]
+) -> None:
+    """Report how many values of each tensor changed.
+
+    Args:
+        result: of the model.
+        counts: name -> number of values that changed.
+        weights: the model's weights, of which only shapes matter.
+    """
+    kinds = kinds_of(weights)
+    result.selections.extend(
+        pb.Selection(parameter=name, rows=[count], total=math.prod(kinds[name][1]))
+        for name, count in counts.items()
+        if count
+    )
 
 
 def _computed(

@@ -17,10 +17,10 @@ from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO, REPLAY
 from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
-from disinherit.server.campaign.messages import Messages, leave_out, standing_for
+from disinherit.server.campaign.messages import Messages, leave_out, rebuilding_of, standing_for
 from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Group
-from disinherit.server.planning.recipes import Computed, birth
+from disinherit.server.planning.recipes import birth
 from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -117,7 +117,7 @@ def address(one: DryPass) -> None:
             messages.add(
                 model,
                 fisher=NO_PACKET,
-                rebuilding=None if recipe is None else _rebuilding(recipe, collected),
+                rebuilding=None if recipe is None else rebuilding_of(recipe, collected),
                 shares=[
                     pb.Share(
                         packet=messages.place(packet, model.owner),
@@ -147,24 +147,6 @@ def _alone(one: DryPass, collected: Collected, group: Group) -> tuple[str, ...]:
         return ()
     owners = {one.graph.model(root).owner for root in missing}
     return tuple(model for model in group.models if owners == {one.graph.model(model).owner})
-
-
-def _rebuilding(computed: Computed, collected: Collected) -> pb.Rebuilding:
-    """Return how a version is computed again, as its owner gets it."""
-    needs, known = computed.needs, collected.alone | collected.deltas
-    return pb.Rebuilding(
-        recipe=str(computed.recipe),
-        parents=[
-            pb.RebuildingParent(
-                model_id=part.model, weight=part.weight, affected=part.affected, leaves=part.leaves
-            )
-            for part in computed.ingredients
-        ],
-        exact=needs is not None
-        and all(root in known and known[root].delta.exact for root in needs),
-        start=computed.start,
-        kept=computed.kept,
-    )
 
 
 def _line(graph: InheritanceGraph, record: ModelRecord) -> list[ModelRecord]:

@@ -18,9 +18,10 @@ from disinherit.common.wire.packets import PackedFisher, renamed_labels
 from disinherit.server.campaign.deltas import address
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.group_merges import GroupMerges
-from disinherit.server.campaign.messages import Messages, leave_out
+from disinherit.server.campaign.messages import Messages, leave_out, rebuilding_of
 from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Group
+from disinherit.server.planning.recipes import birth
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -65,12 +66,26 @@ def merge(one: DryPass) -> None:
             continue
         prepared.tensors.update(merged.tensors)
         for model in map(graph.model, group.models):
-            alike = merged.alike.get(model.id)
+            alike, recipe = merged.alike.get(model.id), group.computed.get(model.id)
             messages.add(
                 model,
+                rebuilding=None if recipe is None else rebuilding_of(recipe, collected),
                 fisher=messages.place(merged.packet, model.owner),
                 alike=messages.place(alike, model.owner) if alike is not None else None,
             )
+    for message in prepared.messages.values():
+        # Computed versions come after all others, in the order of their computation.  Others stay
+        # by groups, whose packets are decoded once.
+        ages = {
+            model.model_id: birth(graph, model.model_id)
+            for model in message.models
+            if model.HasField("rebuilding")
+        }
+        if ages:
+            first = (0, "")
+            listed = sorted(message.models, key=lambda model: ages.get(model.model_id, first))
+            del message.models[:]
+            message.models.extend(listed)
     prepared.merge_seconds = time.perf_counter() - started
 
 

@@ -7,6 +7,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.planning.plan import Group
+from disinherit.server.planning.recipes import Computed
 from disinherit.server.store.audit_events import request_digest
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -119,6 +120,29 @@ def leave_out(
             reason = f"{reason.rstrip('.')}. {_OTHER_WAYS}"
         (prepared.waiting if later else prepared.failed)[model.id] = reason
     return True
+
+
+def rebuilding_of(computed: Computed, collected: Collected) -> pb.Rebuilding:
+    """Return how a version is computed again, as its owner gets it.
+
+    Args:
+        computed: how.
+        collected: the answers of the roots, which say whether it can be exact.
+    """
+    needs, known = computed.needs, collected.alone | collected.deltas
+    return pb.Rebuilding(
+        recipe=str(computed.recipe),
+        parents=[
+            pb.RebuildingParent(
+                model_id=part.model, weight=part.weight, affected=part.affected, leaves=part.leaves
+            )
+            for part in computed.ingredients
+        ],
+        exact=needs is not None
+        and all(root in known and known[root].delta.exact for root in needs),
+        start=computed.start,
+        kept=computed.kept,
+    )
 
 
 def _reasons_in(one: DryPass, root: str) -> str:

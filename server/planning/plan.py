@@ -4,11 +4,12 @@ A model must be dampened only with what it inherited.  So each group of models w
 upstream roots U(m) gets its own merged Fisher information.
 """
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from disinherit.common.errors import GraphError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import InheritanceKind, ModelRecord, ModelStatus
 from disinherit.common.wire.requests import Request
 from disinherit.server.planning.class_names import (
@@ -53,8 +54,8 @@ class Group:
         models: model ids in topological order.
         shares: model -> how much of each root's change it inherits, in the order of `roots`; empty
             if descendants inherit Fisher information.
-        computed: model -> how it is computed again from its parents, for those with shares that
-            were computed without training.
+        computed: model -> how it is computed again from its parents, for those that were computed
+            without training; averages only where there are shares.
     """
 
     roots: tuple[str, ...]
@@ -162,6 +163,10 @@ def plan(
         leaving = roots if request.client else ()
         computed = find_computed(graph, roots, coefficients, leaving, kept)
         groups = tuple(_with_shares(group, coefficients, computed) for group in groups)
+    elif asked.forget:
+        inherits = [model for model in affected if model not in unreached.models]
+        computed = _merges_and_copies(graph, roots, inherits)
+        groups = tuple(replace(group, computed=_some(computed, group)) for group in groups)
     return Plan(
         affected=affected,
         groups=groups,
@@ -205,8 +210,22 @@ def _with_shares(
         model: tuple(min(coefficients[model][root], 1.0) for root in group.roots)
         for model in group.models
     }
-    own = {model: computed[model] for model in group.models if model in computed}
-    return replace(group, shares=shares, computed=own)
+    return replace(group, shares=shares, computed=_some(computed, group))
+
+
+def _merges_and_copies(
+    graph: InheritanceGraph, roots: Sequence[str], affected: Sequence[str]
+) -> dict[str, Computed]:
+    """Return the affected models that are computed again of dampened parents.
+
+    An average is not: it has a head, and Fisher information of its own, like any trained model.
+    """
+    found = find_computed(graph, roots, dict.fromkeys(affected, roots))
+    return {model: one for model, one in found.items() if one.recipe != Recipe.AVERAGE}
+
+
+def _some(computed: Mapping[str, Computed], group: Group) -> dict[str, Computed]:
+    return {model: computed[model] for model in group.models if model in computed}
 
 
 def _group_key(arrivals: Arrivals, labels: tuple[str, ...]) -> _Key:

@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import closing, redirect_stdout
 from dataclasses import dataclass
@@ -13,12 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from disinherit import CoordinatorStore, DirectTransport
+from disinherit import CoordinatorStore, DirectTransport, Request
 from disinherit.cli.main import run
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.recipes.computing import Parent, compute
+from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import ServeSettings
+from disinherit.server.states import TaskState
 from disinherit.server.transport.routing import Route
 from tests.support.huggingface import Row, bert, fit_classifier, lora, require
 from tests.support.pages import commands, texts
@@ -189,6 +192,29 @@ def test_every_member_forgets(walked: Walked) -> None:
     assert {one["model"][6:]: one["state"] for one in covered} == dict.fromkeys(
         MEMBERS, "verified"
     ), covered
+
+
+def test_a_class_is_forgotten_in_merges_and_copies_too(
+    walked: Walked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {name: value for name, value in walked.names.items() if name != "__builtins__"}
+    acme = tmp_path / "models/acme"
+    shutil.copytree(walked.folder / "models/acme", acme, ignore=lambda *_: ["int8-2"])
+    zoo.rewrite(acme / "lora/adapter_config.json", base_model_name_or_path=str(acme / "base"))
+    monkeypatch.chdir(tmp_path)
+    exec(OPENED, names)
+    printed(["graph", "import", "models", "--store", "coordinator.db", "--owner", "lab"])
+    store = CoordinatorStore(tmp_path / "coordinator.db")
+    coordinator = Coordinator(store, DirectTransport({"lab": names["open_owner"]}))
+    coordinator.submit(Request(forget={"acme--base": ["no"]}, id="q"))
+    tasks = coordinator.run("q").tasks
+    store.close()
+    assert {model[6:]: task.state for model, task in tasks.items()} == dict.fromkeys(
+        MEMBERS, TaskState.VERIFIED
+    ), tasks
+    for task in tasks.values():
+        assert task.result is not None
+        assert (task.result.forget.before, task.result.forget.after) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize(("copy", "parent"), [("int8", "news"), ("nf4", "merge")])

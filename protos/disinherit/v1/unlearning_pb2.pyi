@@ -866,7 +866,7 @@ class ModelTask(_message.Message):
     @_builtins.property
     def rebuilding(self) -> Global___Rebuilding:
         """How the version was computed from its parents without training: where its owner holds them, it is
-        computed again from what became of them. `shares` are for all other owners.
+        computed again from what became of them. `shares`, or `fisher`, are for all other owners.
         """
 
     def __init__(
