@@ -115,7 +115,9 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
                 owner, record, packet, inputs.method, samples, task.request_id, alike
             )
         except InputError as error:
-            raise InputError(f"{error} {again}") if again else error from None
+            if not again:
+                raise
+            raise InputError(f"{error} {again}") from error
     with made:
         started = time.perf_counter()
         decided = decide(inputs, model, record, classes, made)

@@ -137,7 +137,9 @@ def plan(
     affected = graph.affected(find_starts(graph, roots), cleansed=cleansed)
     exempt = {}
     put_back = set()
+    computes = False
     for edge in (edge for model in affected for edge in graph.children(model)):
+        computes = computes or edge.recipe not in (None, Recipe.AVERAGE)
         if edge.kind is InheritanceKind.UNLEARNED and edge.child not in cleansed:
             if graph.model(edge.child).status is ModelStatus.RETIRED:
                 if edge.child in tasked:
@@ -163,7 +165,7 @@ def plan(
         leaving = roots if request.client else ()
         computed = find_computed(graph, roots, coefficients, leaving, kept)
         groups = tuple(_with_shares(group, coefficients, computed) for group in groups)
-    elif asked.forget:
+    elif asked.forget and computes:
         inherits = [model for model in affected if model not in unreached.models]
         computed = _merges_and_copies(graph, roots, inherits)
         groups = tuple(replace(group, computed=_some(computed, group)) for group in groups)
@@ -220,8 +222,12 @@ def _merges_and_copies(
 
     An average is not: it has a head, and Fisher information of its own, like any trained model.
     """
-    found = find_computed(graph, roots, dict.fromkeys(affected, roots))
-    return {model: one for model, one in found.items() if one.recipe != Recipe.AVERAGE}
+    found = find_computed(graph, roots, dict.fromkeys(affected, ()))
+    return {
+        model: replace(one, needs=None)  # dampened parents are never exact
+        for model, one in found.items()
+        if one.recipe != Recipe.AVERAGE
+    }
 
 
 def _some(computed: Mapping[str, Computed], group: Group) -> dict[str, Computed]:
