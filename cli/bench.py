@@ -2,13 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from disinherit.cli.commands import Commands
 from disinherit.cli.completion import names_in
-from disinherit.cli.output import print_line, warn_line
+from disinherit.cli.output import Format, FormatOption, print_json, print_line, warn_line
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
@@ -33,6 +33,7 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(help="Processes at the same time; one per core by default.")
     ] = None,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Run a suite, or the rest of it.
 
@@ -48,15 +49,20 @@ def run(
         failures = run_suite(load_suite(suite), out, jobs or os.cpu_count() or 1, say)
     for failure in failures:
         warn_line(f"error: {failure}")
-    print_line(f"Cells: {out / 'results.jsonl'}. See them: disinherit bench report {out}")
+    results = out / "results.jsonl"
+    _print(
+        form,
+        {"results": str(results), "failures": failures},
+        f"Cells: {results}. See them: disinherit bench report {out}",
+    )
     return 1 if failures else 0
 
 
 @app.command("list", epilog="Example: disinherit bench list")
-def list_suites() -> int:
+def list_suites(form: FormatOption = Format.TABLE) -> int:
     """List the suites that `bench run` knows by name."""
-    for name in names_in("disinherit.simulations.bench", "suites"):
-        print_line(name)
+    names = names_in("disinherit.simulations.bench", "suites")
+    _print(form, names, "\n".join(names))
     return 0
 
 
@@ -78,13 +84,18 @@ def report(
     note: Annotated[
         str, typer.Option(help="A line below the title: what has to be known of these figures.")
     ] = "",
+    form: FormatOption = Format.TABLE,
 ) -> int:
-    """Write tables and plots of a run, finished or not, or of several with different cases."""
+    """Write tables and plots of a run, finished or not, or of several with different cases.
+
+    JSON has the aims that each method meets, and where not.
+    """
     from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.cells import read_run
     from disinherit.simulations.bench.joining import join_runs
     from disinherit.simulations.bench.report.html import render_html
+    from disinherit.simulations.bench.report.standings import aims_values, judged_methods
     from disinherit.simulations.bench.report.text import render_markdown
 
     beside = runs[0].parent if runs[0].is_file() else runs[0]
@@ -98,7 +109,10 @@ def report(
         write_atomic(page, render_html(*joined, say).encode())
         say("writing Markdown")
         write_atomic(text, render_markdown(*joined, note).encode())
-    print_line(f"Report: {page} and {text}")
+    record, _, cells = joined
+    aims = aims_values(judged_methods(record, cells))
+    values = {"html": str(page), "markdown": str(text), "aims": aims}
+    _print(form, values, f"Report: {page} and {text}")
     return 0
 
 
@@ -106,12 +120,13 @@ def report(
 def pack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
     file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")],
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Pack all figures of a run into one file, from which reports can be made."""
     from disinherit.simulations.bench.cells import pack_run
 
     pack_run(folder, file)
-    print_line(f"Packed: {file}")
+    _print(form, {"packed": str(file)}, f"Packed: {file}")
     return 0
 
 
@@ -131,6 +146,7 @@ def family(
         Path | None,
         typer.Option(help="Keep what is finished here, so that a run that was stopped goes on."),
     ] = None,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
 
@@ -148,7 +164,7 @@ def family(
     measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())
-    print_line(f"Figures: {out}")
+    _print(form, measured, f"Figures: {out}")
     return 0
 
 
@@ -164,12 +180,14 @@ def overview(
     note: Annotated[
         str, typer.Option(help="A line below the title: what has to be known of these figures.")
     ] = "",
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Write one screen: aims by method, and how far each is from retraining by kind of request."""
     from disinherit.cli.output import progress
     from disinherit.common.files import write_atomic
     from disinherit.simulations.bench.cells import read_run
-    from disinherit.simulations.bench.report.screen import render_overview
+    from disinherit.simulations.bench.report.screen import judge_all, render_overview
+    from disinherit.simulations.bench.report.standings import aims_values
 
     with progress() as say:
         read = []
@@ -179,5 +197,15 @@ def overview(
             read.append((record, cells))
         say("judging aims")
         write_atomic(markdown, render_overview(read, note).encode())
-    print_line(f"Overview: {markdown}")
+    values = {"markdown": str(markdown), "aims": aims_values(judge_all(read))}
+    _print(form, values, f"Overview: {markdown}")
     return 0
+
+
+def _print(form: Format, values: Any, line: str) -> None:
+    """Print results as JSON, or as lines for people."""
+    if form is Format.JSON:
+        print_json(values)
+        return
+    for one in line.splitlines():
+        print_line(one)

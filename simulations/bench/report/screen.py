@@ -19,14 +19,7 @@ def render_overview(runs: Sequence[tuple[Record, Sequence[Record]]], note: str =
         runs: the record of each run, with its cells; of the same labels, the last run counts.
         note: what has to be known first of these figures; `""` for nothing.
     """
-    cells: dict[str, tuple[Record, Sequence[Record]]] = {}
-    for run, found in runs:
-        for label in dict.fromkeys(cell["label"] for cell in found):
-            cells[label] = run, [cell for cell in found if cell["label"] == label]
-    judged: dict[str, list[Judged]] = {}
-    for run, found in cells.values():
-        for method, aims in judged_methods(run, found).items():
-            judged.setdefault(method, []).extend(aims)
+    cells, judged = _last(runs), judge_all(runs)
     names = dict.fromkeys(row for run, _ in runs for row in methods_table(run).rows)
     parts = ["# Results", *([f"**{note}**"] if note else [])]
     if judged:
@@ -41,6 +34,30 @@ def render_overview(runs: Sequence[tuple[Record, Sequence[Record]]], note: str =
         "\n".join(_described(run, found) for run, found in runs),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def judge_all(runs: Sequence[tuple[Record, Sequence[Record]]]) -> dict[str, list[Judged]]:
+    """Return what became of the aims of each method in several runs.
+
+    Args:
+        runs: as in `render_overview`.
+    """
+    judged: dict[str, list[Judged]] = {}
+    for run, found in _last(runs).values():
+        for method, aims in judged_methods(run, found).items():
+            judged.setdefault(method, []).extend(aims)
+    return judged
+
+
+def _last(
+    runs: Sequence[tuple[Record, Sequence[Record]]],
+) -> dict[str, tuple[Record, Sequence[Record]]]:
+    """Return label -> the last run that has it, with its cells."""
+    cells: dict[str, tuple[Record, Sequence[Record]]] = {}
+    for run, found in runs:
+        for label in dict.fromkeys(cell["label"] for cell in found):
+            cells[label] = run, [cell for cell in found if cell["label"] == label]
+    return cells
 
 
 def _described(run: Record, cells: Sequence[Record]) -> str:

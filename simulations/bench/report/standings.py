@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from disinherit.documents.verdict import Level, Verdict
 from disinherit.documents.words import count, joined, typographic
@@ -69,6 +70,27 @@ def missed_table(judged: Mapping[str, Sequence[Judged]]) -> TextTable:
         if one.missed
     ]
     return TextTable(("method", "aim", "missed in", "cases"), tuple(rows))
+
+
+def aims_values(judged: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
+    """Return method -> how many aims it meets, and each aim, as values of JSON."""
+    return {
+        method: {
+            "met": totals(found)[0],
+            "judged": totals(found)[1],
+            "aims": [
+                {
+                    "aim": one.aim,
+                    "met": one.met,
+                    "judged": one.judged,
+                    "not_judged": one.open,
+                    "missed": [{"case": lost.label, "figure": lost.figure} for lost in one.missed],
+                }
+                for one in tally(found)
+            ],
+        }
+        for method, found in judged.items()
+    }
 
 
 def totals(judged: Sequence[Judged]) -> tuple[int, int]:

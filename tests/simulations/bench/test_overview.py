@@ -1,6 +1,9 @@
 """Overview of a run: gaps to retraining by kind of request."""
 
+import json
 from pathlib import Path
+
+import pytest
 
 from disinherit.cli.main import run
 from disinherit.simulations.bench.overview import overview_table
@@ -66,10 +69,34 @@ def test_aims_of_all_runs_stand_together() -> None:
     assert "| ours | 3 of 4 | 2 of 2 | 1 of 2 | not judged |" in text
 
 
-def test_the_first_page_of_results_is_made_from_the_stored_figures(tmp_path: Path) -> None:
+def test_the_first_page_of_results_is_made_from_the_stored_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stored = [str(ROOT / f"docs/figures/{name}.jsonl.gz") for name in ("classes", "samples")]
     page = tmp_path / "page.md"
-    assert run(["bench", "overview", *stored, "--markdown", str(page)]) == 0
+    assert run(["bench", "overview", *stored, "--markdown", str(page), "-o", "json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["markdown"] == str(page)
+    ours = printed["aims"]["ours"]
+    assert f"| ours | {ours['met']} of {ours['judged']} |" in page.read_text()
+    missed = sum(len(one["missed"]) for one in ours["aims"])
+    assert missed == ours["judged"] - ours["met"]
     table = page.read_text().partition("| method |")[2]
     assert table
     assert table in (ROOT / "docs/results.md").read_text()
+
+
+def test_suites_and_reports_are_printed_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["bench", "list", "-o", "json"]) == 0
+    assert "quick" in json.loads(capsys.readouterr().out)
+    assert run(["bench", "list"]) == 0
+    assert "quick" in capsys.readouterr().out.splitlines()
+    stored = str(ROOT / "docs/figures/classes.jsonl.gz")
+    pages = {"html": tmp_path / "page.html", "markdown": tmp_path / "page.md"}
+    options = [word for name, path in pages.items() for word in (f"--{name}", str(path))]
+    assert run(["bench", "report", stored, *options, "-o", "json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {name: Path(printed[name]) for name in pages} == pages
+    assert {name for one in printed["aims"].values() for name in one} == {"met", "judged", "aims"}
