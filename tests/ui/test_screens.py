@@ -15,6 +15,7 @@ from disinherit.cli.main import app, run
 from disinherit.documents.pages import WORST
 from disinherit.ui.application import Dashboard
 from disinherit.ui.rendering import accuracy_plot, render
+from disinherit.ui.screens import overview
 from disinherit.ui.screens.actions import ACTIONS
 from disinherit.ui.screens.campaigns import campaign_values
 from disinherit.ui.screens.new_request import equal_command, to_message
@@ -24,6 +25,7 @@ from disinherit.ui.sessions import Session
 from disinherit.ui.visitors import Visitor
 from disinherit.ui.words import CAMPAIGNS, TASKS, campaign_state
 from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.v1 import graph_pb2
 from tests.support import campaign
 from tests.support.dashboard import act, dashboard, signed_in
 from tests.support.service import Running, make_request, secret, serving
@@ -233,6 +235,78 @@ def test_what_needs_somebody(state: str, tasks: dict[str, int], role: str, said:
     needs = campaign_values(status, role)["needs"]
     assert said in needs
     assert bool(needs) == bool(said)
+
+
+class Told:
+    """A visitor whose coordinator answers as a test says, by the kind of request."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = {type(one).__name__.removesuffix("Response"): one for one in answers}
+
+    def call(self, method: Any, request: Any) -> Any:
+        return self.answers[type(request).__name__.removesuffix("Request")]
+
+    def pages(self, method: Any, request: Any) -> Iterator[Any]:
+        yield self.call(method, request)
+
+
+def needs_of(*answers: Any) -> list[tuple[str, str]]:
+    """Kinds and titles of what needs somebody on the overview."""
+    report = pb.GetReportResponse(summary=pb.ReportSummary())
+    session = Session(Told(report, *answers), "eve", "viewer")  # type: ignore[arg-type]
+    page = Page(session, QueryParams(""))
+    return [(one["kind"], one["title"]) for one in overview.load(page)["needs"]]
+
+
+def test_roots_without_a_fisher_summary_need_somebody_until_they_have_answered() -> None:
+    models = pb.ListModelsResponse(
+        models=[
+            graph_pb2.ModelRecord(id="r1", owner="anna"),
+            graph_pb2.ModelRecord(id="r2", owner="ben", fisher_digest="ab" * 32),
+        ]
+    )
+
+    def shown(state: str, request: Any, campaign_state: Any = pb.CAMPAIGN_STATE_RUNNING) -> Any:
+        tasks = {"pending": 1, state: 2}
+        status = pb.RequestStatus(request=request, state=campaign_state, tasks=tasks)
+        covered = [
+            pb.ModelCoverage(model_id=one, owner=one, state=state) for one in ("r1", "r2", "r3")
+        ]
+        return needs_of(
+            pb.ListRequestsResponse(requests=[status]),
+            pb.ListOwnersResponse(),
+            models,
+            pb.GetCoverageResponse(models=covered),
+        )
+
+    asked = campaign.make_request({"r1": ("cat",), "r2": ("owl",)})
+    assert shown("sent", asked) == [("summary", "No Fisher summary: r1")]
+    assert shown("verified", asked) == []
+    assert shown("sent", asked, pb.CAMPAIGN_STATE_ABORTED) == []
+    change = campaign.make_request({"r1": ("cat",)})
+    change.method.mechanism = "delta"
+    assert shown("sent", change) == []
+
+
+def test_owners_that_are_away_for_a_day_need_somebody() -> None:
+    now = int(datetime.now(UTC).timestamp() * 1e6)
+    days = {"new": 0.5, "idle": 2, "late": 3, "bare": 3, "here": 3}
+    owners = [
+        pb.Owner(
+            name=name,
+            online=name == "here",
+            last_seen_us=now - int(gone * 86400e6),
+            active_models=int(name != "bare"),
+            pending_tasks=int(name == "late"),
+        )
+        for name, gone in days.items()
+    ]
+    owners.append(pb.Owner(name="never", active_models=1))
+    found = needs_of(pb.ListRequestsResponse(), pb.ListOwnersResponse(owners=owners))
+    assert found == [
+        ("owners", "Not connected for a day or more: late"),
+        ("idle owners", "Not connected for a day or more: idle"),
+    ]
 
 
 def test_a_deadline_that_is_near_needs_somebody() -> None:

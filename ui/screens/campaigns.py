@@ -90,6 +90,7 @@ def campaign_values(status: pb.RequestStatus, role: str) -> dict[str, Any]:
         "updated": as_time(status.updated_us),
         "deadline": as_time(status.deadline_us),
         "halted": status.reason or None,
+        "needs_summaries": _asked_for_summaries(request),
         "retention_seconds": request.retention_seconds or None,
         "plan_sha256": status.plan_sha256 or None,
         "approved_plan_sha256": status.approved_plan_sha256 or None,
@@ -137,6 +138,13 @@ def sentence(status: pb.RequestStatus) -> str:
     counts = status.sample_counts or [len(root.samples) for root in request.roots]
     roots = listed([root.model_id for root in request.roots], _SHOWN_NAMES)
     return f"Forget {count(sum(counts), 'sample')} everywhere inherited from {roots}"
+
+
+def _asked_for_summaries(request: unlearning_pb2.UnlearningRequest) -> list[str]:
+    """Return the roots that answer with what they learned of classes, not with a change."""
+    if request.method.mechanism:
+        return []
+    return [root.model_id for root in request.roots if root.classes]
 
 
 def _classes(roots: Iterable[unlearning_pb2.Root]) -> str:

@@ -9,7 +9,7 @@ from disinherit.ui.words import as_time, now
 from disinherit.v1 import coordinator_pb2 as pb
 
 AWAY = timedelta(days=1)
-"""After how long an owner with work left counts as missing."""
+"""After how long an owner counts as away; with work left, as missing."""
 
 
 def load(page: Page) -> Mapping[str, Any]:
@@ -64,4 +64,5 @@ def _values(owner: pb.Owner) -> dict[str, Any]:
         "access": owner.access or None,
         "access_since": as_time(owner.access_us),
         "missing": bool(owner.pending_tasks) and not owner.online and gone,
+        "away": bool(owner.active_models and owner.last_seen_us) and not owner.online and gone,
     }
