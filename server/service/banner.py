@@ -26,7 +26,7 @@ def describe(settings: ServeSettings, service: Service) -> dict[str, str]:
         "approval": "campaigns wait for an approver" if system.approval else "not needed",
         "agents": _agents(settings, service),
         "store": f"{service.place} (revision {system.revision})",
-        "metrics": _metrics(settings, service),
+        "metrics": system.metrics_url or "not served",
         "webhooks": ", ".join(one.host for one in settings.webhooks) or "none",
         "signing": f"key {system.key_id}" if system.key_id else "nothing is signed",
     }
@@ -43,13 +43,6 @@ def _channel(settings: ServeSettings) -> str:
 def _roles(system: pb.System) -> str:
     roles = Counter(token.role.partition(":")[0] for token in system.tokens)
     return ", ".join(f"{number} {role}" for role, number in sorted(roles.items())) or "none"
-
-
-def _metrics(settings: ServeSettings, service: Service) -> str:
-    if settings.metrics is None or service.metrics_page is None:
-        return "not served"
-    host = settings.metrics.rpartition(":")[0]
-    return f"http://{host}:{service.metrics_page.port}/metrics"
 
 
 def _agents(settings: ServeSettings, service: Service) -> str:

@@ -112,7 +112,12 @@ class Service:
         self._feed = Feed(self._store, log_events)
         self._webhooks = Webhooks(self._store, settings.webhooks)
         self.setup = Setup(
-            settings, tokens, self._store, self._store.signed_log, self._count_agents
+            settings,
+            tokens,
+            self._store,
+            self._store.signed_log,
+            self._count_agents,
+            self._metrics_url,
         )
         servicer = CoordinatorServicer(
             Models(self._store, self._heard_of),
@@ -152,6 +157,12 @@ class Service:
 
     def _count_agents(self) -> int:
         return 0 if self.fleet is None else len(self.fleet.hub.sessions())
+
+    def _metrics_url(self) -> str:
+        if self._settings.metrics is None or self.metrics_page is None:
+            return ""
+        host = self._settings.metrics.rpartition(":")[0]
+        return f"http://{host}:{self.metrics_page.port}/metrics"
 
     def _connected(self, owner: str) -> None:
         """Schedule new asks to a connected owner, and a check of its models."""

@@ -22,6 +22,7 @@ class Setup:
         store: the coordinator's store.
         seal: signs exports and attestations; `None` to sign nothing.
         agents: returns the number of connected agents.
+        metrics: returns where metrics are served; `""` if they are not.
     """
 
     def __init__(
@@ -31,12 +32,14 @@ class Setup:
         store: CoordinatorStore,
         seal: SignedLog | None,
         agents: Callable[[], int],
+        metrics: Callable[[], str],
     ) -> None:
         self._settings = settings
         self._tokens = tokens
         self._store = store
         self._seal = seal
         self._agents = agents
+        self._metrics = metrics
         self._started_us = now_us()
         self._release = importlib.metadata.version("disinherit")
 
@@ -72,6 +75,7 @@ class Setup:
             approval=self._settings.approval,
             serves_agents=self._settings.agents is not None,
             agents_online=self._agents(),
+            metrics_url=self._metrics(),
             key_id=keys[-1].key_id if keys and self._seal is not None else "",
             tokens=[
                 pb.AcceptedToken(

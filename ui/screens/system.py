@@ -29,6 +29,7 @@ def load(page: Page) -> Mapping[str, Any]:
         "serves_agents": found.serves_agents,
         "agents_online": found.agents_online,
         "key_id": found.key_id or None,
+        "metrics": found.metrics_url or None,
         "tokens": [
             {
                 "name": one.name,

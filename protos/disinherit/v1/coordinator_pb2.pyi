@@ -176,6 +176,7 @@ class System(_message.Message):
     AGENTS_ONLINE_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    METRICS_URL_FIELD_NUMBER: _builtins.int
     release: _builtins.str
     """Of Disinherit."""
     started_us: _builtins.int
@@ -193,6 +194,10 @@ class System(_message.Message):
     agents_online: _builtins.int
     key_id: _builtins.str
     """Id of the key that signs exports and attestations; empty if nothing is signed."""
+    metrics_url: _builtins.str
+    """Where metrics are served for Prometheus, as the coordinator's machine names it; empty if they
+    are not.
+    """
     @_builtins.property
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___AcceptedToken]:
         """By name."""
@@ -211,10 +216,11 @@ class System(_message.Message):
         agents_online: _builtins.int = ...,
         key_id: _builtins.str = ...,
         tokens: _abc.Iterable[Global___AcceptedToken] | None = ...,
+        metrics_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_online", b"agents_online", "approval", b"approval", "client_certificates", b"client_certificates", "database", b"database", "key_id", b"key_id", "release", b"release", "revision", b"revision", "serves_agents", b"serves_agents", "started_us", b"started_us", "tls", b"tls", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_online", b"agents_online", "approval", b"approval", "client_certificates", b"client_certificates", "database", b"database", "key_id", b"key_id", "metrics_url", b"metrics_url", "release", b"release", "revision", b"revision", "serves_agents", b"serves_agents", "started_us", b"started_us", "tls", b"tls", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

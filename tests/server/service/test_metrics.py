@@ -123,6 +123,12 @@ def test_a_watch_is_counted_while_it_is_open(scraped: Scraped) -> None:
     watch.cancel()
 
 
+def test_a_keeper_learns_where_metrics_are_served(scraped: Scraped) -> None:
+    assert scraped.service.metrics_page is not None
+    found = scraped.client("operator").GetSystem(pb.GetSystemRequest()).metrics_url
+    assert found == f"http://127.0.0.1:{scraped.service.metrics_page.port}/metrics"
+
+
 def test_nothing_else_is_served(scraped: Scraped) -> None:
     assert scraped.service.metrics_page is not None
     url = f"http://127.0.0.1:{scraped.service.metrics_page.port}"

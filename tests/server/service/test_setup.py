@@ -30,6 +30,7 @@ def test_the_setup_has_tokens_without_secrets(running: Running) -> None:
     assert not found.tls
     assert found.approval
     assert (found.serves_agents, found.agents_online) == (False, 0)
+    assert found.metrics_url == ""
     keys = running.client("viewer").GetSigningKeys(pb.GetSigningKeysRequest()).keys
     assert found.key_id == keys[-1].key_id
     assert {one.name: one.role for one in found.tokens} == TOKENS
