@@ -1,13 +1,16 @@
 """What a service says of itself when it starts."""
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
-from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import ServeSettings
 from disinherit.v1 import coordinator_pb2 as pb
 
+if TYPE_CHECKING:  # it imports torch, which no text needs
+    from disinherit.server.service.hosting import Service
 
-def describe(settings: ServeSettings, service: Service) -> dict[str, str]:
+
+def describe(settings: ServeSettings, service: "Service") -> dict[str, str]:
     """Return the name and the description of each part of a running service.
 
     Args:
@@ -45,7 +48,7 @@ def _roles(system: pb.System) -> str:
     return ", ".join(f"{number} {role}" for role, number in sorted(roles.items())) or "none"
 
 
-def _agents(settings: ServeSettings, service: Service) -> str:
+def _agents(settings: ServeSettings, service: "Service") -> str:
     if settings.agents is None or service.fleet is None:
         return "not served"
     server = service.fleet.server
