@@ -30,7 +30,7 @@ _TOLERATED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Reading:
     """What was found of one thing.
 
     Attributes:
@@ -73,29 +73,29 @@ def doctor(
     return 1 if any(one.state == "problem" for one in found) else 0
 
 
-def _machine(folder: Path) -> Iterator[Finding]:
+def _machine(folder: Path) -> Iterator[Reading]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding("Python", "ok", version)
+    yield Reading("Python", "ok", version)
     for package in ("torch", "disinherit"):
         yield _installed(package)
     # Nothing was written in the future, unless the clock is behind.
     behind = Path(__file__).stat().st_mtime - time.time()
     now = as_time(int(time.time() * 1e6)) or ""
     if behind > _TOLERATED_SECONDS:
-        yield Finding("clock", "problem", now, "The clock is behind this program's files: set it.")
+        yield Reading("clock", "problem", now, "The clock is behind this program's files: set it.")
     else:
-        yield Finding("clock", "ok", now)
+        yield Reading("clock", "ok", now)
     try:
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        yield Finding("disk", "problem", f"{folder}: {error.strerror}", "Choose another --folder.")
+        yield Reading("disk", "problem", f"{folder}: {error.strerror}", "Choose another --folder.")
     else:
         few = free < _FREE_BYTES
         said = f"{free / 1e9:.1f} GB free in {folder.absolute()}"
         advice = "Models and reports may not fit: make room." if few else ""
-        yield Finding("disk", "problem" if few else "ok", said, advice)
+        yield Reading("disk", "problem" if few else "ok", said, advice)
     nginx = shutil.which("nginx")
-    yield Finding(
+    yield Reading(
         "nginx",
         "ok" if nginx else "missing",
         nginx or "not found",
@@ -103,28 +103,28 @@ def _machine(folder: Path) -> Iterator[Finding]:
     )
 
 
-def _installed(package: str) -> Finding:
+def _installed(package: str) -> Reading:
     try:
-        return Finding(package, "ok", importlib.metadata.version(package))
+        return Reading(package, "ok", importlib.metadata.version(package))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(package, "problem", "not installed", "Run pip install . in a checkout.")
+        return Reading(package, "problem", "not installed", "Run pip install . in a checkout.")
 
 
-def _extras() -> Iterator[Finding]:
+def _extras() -> Iterator[Reading]:
     for extra in dict.fromkeys(EXTRAS.values()):
         packages = [name for name, bringing in EXTRAS.items() if bringing == extra]
         lacking = [name for name in packages if importlib.util.find_spec(name) is None]
         if lacking:
             said = f"without {', '.join(lacking)}"
-            yield Finding(f"extra {extra}", "missing", said, f"If needed: {how_to_install(extra)}")
+            yield Reading(f"extra {extra}", "missing", said, f"If needed: {how_to_install(extra)}")
         else:
-            yield Finding(f"extra {extra}", "ok", ", ".join(packages))
+            yield Reading(f"extra {extra}", "ok", ", ".join(packages))
 
 
-def _ports() -> Iterator[Finding]:
+def _ports() -> Iterator[Reading]:
     taken = [port for port in _PORTS if _listens(port)]
     said = f"taken: {', '.join(map(str, taken))}" if taken else "free"
-    yield Finding(
+    yield Reading(
         f"ports {_PORTS[0]}-{_PORTS[-1]}",
         "missing" if taken else "ok",
         said,
@@ -138,15 +138,15 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _coordinator(connection: Connection) -> Iterator[Finding]:
+def _coordinator(connection: Connection) -> Iterator[Reading]:
     named = connection.server != Connection().server or "DISINHERIT_SERVER" in os.environ
     if not named:
         return
     try:
         serving = connection.health()
     except DisinheritError as error:
-        yield Finding("coordinator", "problem", connection.server, str(error))
+        yield Reading("coordinator", "problem", connection.server, str(error))
         return
     state, said = ("ok", "serving") if serving else ("problem", "does not serve")
     advice = "" if serving else "It answers, but its store does not: see its log."
-    yield Finding("coordinator", state, f"{connection.server}: {said}", advice)
+    yield Reading("coordinator", state, f"{connection.server}: {said}", advice)

@@ -12,7 +12,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MetricSample:
     """A figure.
 
     Attributes:
@@ -27,7 +27,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class MetricFamily:
     """Figures of one name.
 
     Attributes:
@@ -40,10 +40,10 @@ class Family:
     name: str
     kind: str
     text: str
-    samples: Sequence[Sample]
+    samples: Sequence[MetricSample]
 
 
-def gauge(name: str, text: str, values: Mapping[str, float], label: str = "") -> Family:
+def gauge(name: str, text: str, values: Mapping[str, float], label: str = "") -> MetricFamily:
     """Return a family of present values.
 
     Args:
@@ -53,12 +53,13 @@ def gauge(name: str, text: str, values: Mapping[str, float], label: str = "") ->
         label: name of the label; `""` for none.
     """
     samples = [
-        Sample("", ((label, value),) if label else (), figure) for value, figure in values.items()
+        MetricSample("", ((label, value),) if label else (), figure)
+        for value, figure in values.items()
     ]
-    return Family(name, "gauge", text, samples)
+    return MetricFamily(name, "gauge", text, samples)
 
 
-def exposed(families: Iterable[Family]) -> bytes:
+def exposed(families: Iterable[MetricFamily]) -> bytes:
     r"""Return the lines of families.
 
     Example:
@@ -68,7 +69,7 @@ def exposed(families: Iterable[Family]) -> bytes:
     return "".join(_lines(families)).encode()
 
 
-def _lines(families: Iterable[Family]) -> Iterator[str]:
+def _lines(families: Iterable[MetricFamily]) -> Iterator[str]:
     for family in families:
         yield f"# HELP {family.name} {family.text}\n# TYPE {family.name} {family.kind}\n"
         for sample in family.samples:
@@ -100,15 +101,15 @@ class Counter:
         with self._lock:
             self._counts[values] = self._counts.get(values, 0) + 1
 
-    def family(self) -> Family:
+    def family(self) -> MetricFamily:
         """Return the present numbers."""
         with self._lock:
             counts = sorted(self._counts.items())
         samples = [
-            Sample("", tuple(zip(self._labels, values, strict=True)), count)
+            MetricSample("", tuple(zip(self._labels, values, strict=True)), count)
             for values, count in counts
         ]
-        return Family(self._name, "counter", self._text, samples)
+        return MetricFamily(self._name, "counter", self._text, samples)
 
 
 class Histogram:
@@ -142,7 +143,7 @@ class Histogram:
             self._numbers.setdefault(value, self._empty())[place] += 1
             self._sums[value] = self._sums.get(value, 0.0) + seconds
 
-    def family(self) -> Family:
+    def family(self) -> MetricFamily:
         """Return the present numbers."""
         with self._lock:
             found = [(one, list(self._numbers[one]), self._sums[one]) for one in self._numbers]
@@ -153,10 +154,10 @@ class Histogram:
             for bound, number in zip((*self._bounds, float("inf")), numbers, strict=True):
                 below += number
                 shown = "+Inf" if bound == float("inf") else f"{bound:g}"
-                samples.append(Sample("_bucket", (mine, ("le", shown)), below))
-            samples.append(Sample("_sum", (mine,), total))
-            samples.append(Sample("_count", (mine,), below))
-        return Family(self._name, "histogram", self._text, samples)
+                samples.append(MetricSample("_bucket", (mine, ("le", shown)), below))
+            samples.append(MetricSample("_sum", (mine,), total))
+            samples.append(MetricSample("_count", (mine,), below))
+        return MetricFamily(self._name, "histogram", self._text, samples)
 
     def _empty(self) -> list[int]:
         return [0] * (len(self._bounds) + 1)

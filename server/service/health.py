@@ -67,8 +67,9 @@ class HealthMonitor:
     Args:
         servicer: answers the health calls.
         check: raises if the store does not answer.
-        interval: seconds between checks, and the timeout of one.
+        interval: seconds between checks.
         lost: returns why campaigns are stopped; `""` if they are not.
+        patience: seconds after which a check that has no answer has failed.
     """
 
     def __init__(
@@ -77,11 +78,13 @@ class HealthMonitor:
         check: Callable[[], None],
         interval: float = 2.0,
         lost: Callable[[], str] = lambda: "",
+        patience: float = 2.0,
     ) -> None:
         self._servicer = servicer
         self._check = check
         self._lost = lost
         self._interval = interval
+        self._patience = patience
         self._problem = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
@@ -94,7 +97,7 @@ class HealthMonitor:
     def stop(self) -> None:
         """Report NOT_SERVING from now on, and stop."""
         self._stopped.set()
-        self._thread.join(2 * self._interval)
+        self._thread.join(self._interval + self._patience)
         self._servicer.enter_graceful_shutdown()
 
     def _watch(self) -> None:
@@ -106,7 +109,7 @@ class HealthMonitor:
         found: list[tuple[bool, bool]] = []
         checking = threading.Thread(target=lambda: found.append(self._probe()), daemon=True)
         checking.start()
-        checking.join(self._interval)
+        checking.join(self._patience)
         return found[0] if found else (False, False)
 
     def _probe(self) -> tuple[bool, bool]:

@@ -22,7 +22,7 @@ from disinherit.server.service.feed import Feed
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.life_lines import log_events
 from disinherit.server.service.listening import listen
-from disinherit.server.service.metrics import Metrics
+from disinherit.server.service.metrics import ServiceMetrics
 from disinherit.server.service.metrics_page import MetricsPage
 from disinherit.server.service.models import Models
 from disinherit.server.service.owners import Owners
@@ -82,10 +82,10 @@ class Service:
         self._authentication = Authentication(tokens)
         self._database = Database(settings.database)
         self.place = self._database.name
-        self._metrics: Metrics | None = None
+        self._metrics: ServiceMetrics | None = None
         interceptors: list[grpc.ServerInterceptor] = [RefusalLog(), self._authentication]
         if settings.metrics is not None:
-            self._metrics = Metrics(self._database, self._queues())
+            self._metrics = ServiceMetrics(self._database, self._queues())
             interceptors.insert(0, CallMeter(self._metrics.call_ended))
         self._server, self.port = listen(settings.listen, settings.tls, interceptors)
         self._store = CoordinatorStore(self._database, settings.packets)

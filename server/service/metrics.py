@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, func, select
 
 from disinherit.common.errors import DisinheritError
-from disinherit.server.service.exposition import Counter, Family, Histogram, exposed, gauge
+from disinherit.server.service.exposition import Counter, Histogram, MetricFamily, exposed, gauge
 from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.store.audit import last_sequence
 from disinherit.server.store.database import Database
@@ -26,7 +26,7 @@ _WAYS = ("agent", "flower")
 _KINDS = ("read", "write", "wait")
 
 
-class Metrics:
+class ServiceMetrics:
     """The metrics of one coordinator.
 
     Args:
@@ -73,7 +73,7 @@ class Metrics:
         )
 
 
-def _of_store(db: Connection) -> Iterator[Family]:
+def _of_store(db: Connection) -> Iterator[MetricFamily]:
     campaigns = dict.fromkeys((state.value for state in CampaignState), 0)
     campaigns |= _count(db, CAMPAIGNS.c.state)
     yield gauge("disinherit_campaigns", "Campaigns, by state.", campaigns, "state")

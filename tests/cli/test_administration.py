@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.cli.connection import Connection
-from disinherit.cli.doctor import Finding
+from disinherit.cli.doctor import Reading
 from disinherit.cli.main import run
 from disinherit.client.agent.config import read_config
 from disinherit.server.service.principals import Role, TokenBook
@@ -207,7 +207,7 @@ def test_doctor_says_what_is_lacking(
     found = {one["what"]: one for one in as_json(capsys, "doctor")}
     assert found["coordinator"]["found"] == f"{running.address}: serving"
     assert found["extra server"]["state"] == "ok"
-    bad = Finding("disk", "problem", "full", "make room")
+    bad = Reading("disk", "problem", "full", "make room")
     monkeypatch.setattr("disinherit.cli.doctor._machine", lambda _: iter([bad]))
     assert run(["doctor", "--server", "127.0.0.1:1"]) == 1
     out = capsys.readouterr().out

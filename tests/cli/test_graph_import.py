@@ -168,7 +168,6 @@ def test_edges_that_were_observed_stay(models: Path, tmp_path: Path, capsys: Cap
         (["{0}", "--out", "{0}/g.json", "--owner", "a b"], "owner"),
         (["{0}", "--out", "{0}/broken.json"], "JSON"),
         (["{0}", "--out", "{0}/g.json", "--from", "dvc"], "got none"),
-        (["{0}", "--server", "127.0.0.1:9"], "cannot be reached"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -179,6 +178,11 @@ def test_wrong_input_is_one_line(
     given = [argument.format(tmp_path) for argument in arguments]
     assert run(["graph", "import", *given]) == 2
     assert expected in error_line(capsys)
+
+
+def test_a_coordinator_that_is_not_there_is_named(models: Path, capsys: Capture) -> None:
+    assert run(["graph", "import", str(models), "--server", "127.0.0.1:9"]) == 3
+    assert "127.0.0.1:9" in error_line(capsys)
 
 
 def test_a_coordinator_registers_them(
@@ -198,7 +202,7 @@ def test_a_coordinator_registers_them(
         ("chat", "relation", 0.85)
     ]
     speak_as("anna", running, monkeypatch)
-    assert run([*command]) == 2
+    assert run([*command]) == 4
     assert "GetGraph" in error_line(capsys)
 
 

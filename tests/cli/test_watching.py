@@ -51,7 +51,10 @@ def shown(board: Board, capsys: Capture) -> str:
     return capsys.readouterr().out
 
 
-def test_a_terminal_shows_what_is_missing_and_why(capsys: Capture) -> None:
+def test_a_terminal_shows_what_is_missing_and_why(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: NOW_US / 1e6 + 2)
     board = Board()
     assert "asking" in shown(board, capsys)
     board.update(status(verified=0, pending=2), [covered("m3", "h9", "sent")], OWNERS)
@@ -64,7 +67,7 @@ def test_a_terminal_shows_what_is_missing_and_why(capsys: Capture) -> None:
     assert lines[0] == (
         "forget-e471 forget 5 at r1 · erasure request 118 … running · wave 2/3 · deadline in 29 d"
     )
-    assert re.fullmatch("█{19}░{5} 18/22 done 1 failed 3 pending 0:07:3[1-9]", lines[1])
+    assert re.fullmatch("█{19}░{5} 18/22 done 1 failed 3 pending 0:07:33", lines[1])
     assert lines[2] == "✕ failed m46 h9 withheld: fewer than 20 samples"
     assert lines[3] == ("… pending n0 h19 owner offline, last seen 3 h ago, takes part 22:00-06:00")
     assert "and 5 more" in lines

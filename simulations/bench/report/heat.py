@@ -15,7 +15,7 @@ FULL = 40.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MapFigure:
     """An accuracy that is compared with retraining on the first screen.
 
     Attributes:
@@ -30,9 +30,9 @@ class Figure:
 
 
 FIGURES = (
-    Figure("forget_accuracy", "f", "forget accuracy"),
-    Figure("test_accuracy", "t", "test accuracy"),
-    Figure("lira_tpr", "a", "what the attack LiRA finds at 1 % false alarms"),
+    MapFigure("forget_accuracy", "f", "forget accuracy"),
+    MapFigure("test_accuracy", "t", "test accuracy"),
+    MapFigure("lira_tpr", "a", "what the attack LiRA finds at 1 % false alarms"),
 )
 
 
@@ -82,7 +82,7 @@ class CaseMap:
 def case_map(
     tables: Mapping[str, Table],
     kinds: Mapping[str, str],
-    figures: Sequence[Figure],
+    figures: Sequence[MapFigure],
     title: str,
 ) -> CaseMap:
     """Return the largest gap to retraining of every method in every case, in points.
@@ -153,7 +153,7 @@ def _cell(gap: float | None, sign: str) -> Cell:
     return Cell(typographic(shown), shade(gap), sign)
 
 
-def _largest(row: Mapping[str, Summary], figures: Sequence[Figure]) -> tuple[float | None, str]:
+def _largest(row: Mapping[str, Summary], figures: Sequence[MapFigure]) -> tuple[float | None, str]:
     gaps = [(gap, one.sign) for one in figures if (gap := _gap(row, one.metric)) is not None]
     return max(gaps, key=lambda one: abs(one[0]), default=(None, ""))
 

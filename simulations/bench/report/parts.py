@@ -33,7 +33,7 @@ MEANS = (
 )
 
 
-class Part(NamedTuple):
+class PagePart(NamedTuple):
     """A table with its title and an explanation."""
 
     title: str
@@ -49,7 +49,7 @@ def methods_table(run: Record) -> TextTable:
 
 def judged_parts(
     run: Record, cells: Sequence[Record], judged: Mapping[str, Sequence[Judged]]
-) -> list[Part]:
+) -> list[PagePart]:
     """Return each method's aims case by case, and how it compares with all others."""
     return [
         part
@@ -58,23 +58,23 @@ def judged_parts(
     ]
 
 
-def _aims_part(method: str, judged: Sequence[Judged]) -> Part:
+def _aims_part(method: str, judged: Sequence[Judged]) -> PagePart:
     answers = {True: "yes", False: MISSED, None: NO_FIGURE}
     rows = tuple((one.label, one.aim, one.figure, answers[one.met]) for one in judged)
-    return Part(
+    return PagePart(
         f"Aims: {method}",
         "Each aim as it was set before the run, the figure, and whether it is met.",
         TextTable(("case", "aim", "figure", "met"), rows, verdicts=3),
     )
 
 
-def _against(run: Record, cells: Sequence[Record], method: str) -> Part:
+def _against(run: Record, cells: Sequence[Record], method: str) -> PagePart:
     labels = dict.fromkeys(cell["label"] for cell in cells)
     others = [m["label"] for m in run["suite"]["methods"] if m["label"] != method]
     rows = tuple(
         (label, *(_closer(cells, label, method, other) for other in others)) for label in labels
     )
-    return Part(
+    return PagePart(
         f"{method} against every other method",
         f"Metrics of the panel on which {method} is closer to exact retraining : farther "
         f"from it, beyond noise (paired over seeds, 95%). {NO_FIGURE} where it cannot be said: one "
@@ -91,13 +91,13 @@ def _closer(cells: Sequence[Record], label: str, method: str, other: str) -> str
     return f"{verdicts['closer']} : {verdicts['farther']}"
 
 
-def reach_parts(references: Sequence[Record], cells: Sequence[Record]) -> list[Part]:
+def reach_parts(references: Sequence[Record], cells: Sequence[Record]) -> list[PagePart]:
     """Return how far the roots' Fisher reaches, and whom it hits.
 
     Before that, how far the references of other seeds are apart, where some were trained.
     """
     parts = [
-        Part(
+        PagePart(
             f"Spread of the reference: {label}",
             "Roots that were retrained with other seeds: what is as close to the reference as they "
             "are to each other cannot be told from retraining. Divergences of margins are those of "
@@ -109,7 +109,9 @@ def reach_parts(references: Sequence[Record], cells: Sequence[Record]) -> list[P
     for label in deep_labels(cells):
         for metric, side, title in FOLLOWED:
             table = depth_table(cells, label, metric, side)
-            parts.append(Part(f"Depth: {label}: {title}", "By derivations below the root.", table))
+            parts.append(
+                PagePart(f"Depth: {label}: {title}", "By derivations below the root.", table)
+            )
         if found := predictions(cells, label):
             text = (
                 f"Models that name over {NOT_FORGOTTEN:g} points more of what was to be forgotten "
@@ -117,11 +119,11 @@ def reach_parts(references: Sequence[Record], cells: Sequence[Record]) -> list[P
                 "has a lower inheritance score than one that did forget: 0.5 is a guess."
             )
             title = f"What the score predicts: {label}"
-            parts.append(Part(title, text, prediction_table(found)))
+            parts.append(PagePart(title, text, prediction_table(found)))
     for label in branch_labels(references):
         for metric, side, title in FOLLOWED:
             table = branch_table(references, cells, label, metric, side)
-            parts.append(Part(f"Roots: {label}: {title}", "By the roots above a model.", table))
+            parts.append(PagePart(f"Roots: {label}: {title}", "By the roots above a model.", table))
     return parts
 
 

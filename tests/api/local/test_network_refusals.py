@@ -82,7 +82,7 @@ def test_what_cannot_be_forgotten_is_refused(
         ({"loader": blobs(ALL, 1)}, "yield batches, but got a TensorDataset. Give DataLoader"),
         ({"loader": [(torch.zeros(4), torch.tensor(0))]}, "rows? per sample|class indices"),
         ({"parents": 5}, "names of models as parents, but got 5"),
-        ({"parents": [nn.Linear(2, 2)]}, "but got a Linear"),
+        ({"parents": [nn.Linear(2, 2)]}, "but one is a Linear"),
         ({"parents": {"base": "cat"}}, "class names of parent 'base' to its own, but got 'cat'"),
         ({"labels": "cat"}, "a list of class names as labels, but got 'cat'"),
         ({"labels": [0, 1, 2]}, "class names as labels, but one is 0"),

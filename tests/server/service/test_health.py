@@ -94,7 +94,7 @@ def test_a_store_that_hangs_is_not_serving() -> None:
             release.wait(20)
 
     servicer: Any = recorder
-    monitor = HealthMonitor(servicer, check, interval=0.05)
+    monitor = HealthMonitor(servicer, check, interval=0.05, patience=0.05)
     monitor.start()
     assert set(recorder.statuses) == {Status.SERVING}
     hanging.set()
