@@ -21,6 +21,7 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 from torch import Tensor
 
 from disinherit.client.store.store import ModelStore
+from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
@@ -69,7 +70,7 @@ class NodeOwner(PointsOwner):
 
     def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
         assert without is None, "all that a client contributed goes"
-        return self.starts.weights(record.id)
+        return self.starts.weights(line_name(record.id))  # a successor's is its line's
 
 
 def affine(start: Mapping[str, Tensor], node: int, server_round: int) -> dict[str, Tensor]:

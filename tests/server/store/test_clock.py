@@ -176,7 +176,7 @@ def test_successor_dated_by_a_fast_clock_is_accepted(
         world.transport.twists[owner, "train.unlearn"] = gone_after
     ahead = lambda: now_us() + YEAR  # noqa: E731
     with monkeypatch.context() as patch:
-        for module in ("campaign.merge", "store.request_rows"):
+        for module in ("campaign.merge", "store.tasks"):
             patch.setattr(f"disinherit.server.{module}.now_us", ahead)
         world.coordinator.run("q")
     assert not any(state.complete for state in world.states().values())

@@ -62,7 +62,6 @@ def functions_that_write() -> dict[str, set[str]]:
 def test_only_what_counts_its_changes_writes_rows_of_tasks() -> None:
     assert functions_that_write() == {
         "request_rows": {"", "put_destruction", "schedule_destruction"},
-        "notifications": {""},  # when owners were told, which is no part of a `Task`
     }
     source = Path(request_rows.__file__).read_text()
     made = {"_INSERT_TASKS", "_CHANGE_TASKS", "_UPDATE_TASKS", "_UPDATE_ALIKE", "TASKS"}
