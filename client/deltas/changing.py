@@ -78,7 +78,7 @@ def change_model(
     packets = packets_for(task, model)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     had = changes_before(owner, record)
-    made = {one for packet in packets for one in made_for(packet, task.request_id)}
+    made = {one for packet in packets for one in made_for(packet, task.request_id, had)}
     if had.keys() >= made:
         return _had_all(owner, record, model, packets, made, had, result)
     with owner.store.opened(record.id) as weights, ExitStack() as failing:

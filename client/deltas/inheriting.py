@@ -79,7 +79,7 @@ def inherited(
         applied = add_delta(result, share, packet)
         if share.own:
             continue
-        made = made_for(packet, inputs.task.request_id)
+        made = made_for(packet, inputs.task.request_id, had)
         if had.keys() >= made:
             applied.applied, applied.note = 0.0, HAD_BEFORE
             continue

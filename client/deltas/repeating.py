@@ -4,7 +4,7 @@ The owner of a root answers with the change that the earlier request made, so th
 did not get it then get it now.  Those that have it keep their weights: changes are added once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -22,7 +22,13 @@ HAD_BEFORE = "it had this change before"
 
 
 Made = tuple[str, str]
-"""A change of a root: the name of the root's line of versions, and the request it was made for."""
+"""A change of a root: the name of the root's line of versions, and the request it was made for.
+
+In place of the request, the digest of its tensors names it, after `_TENSORS`.
+"""
+
+_TENSORS = "tensors:"
+"""No id of a request has a colon."""
 
 
 def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
@@ -31,31 +37,45 @@ def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
     Args:
         owner: the owner of the model.
         record: the version.
+
+    Returns:
+        For each change two names, one by its request and one by its tensors.
     """
     found: dict[Made, bool] = {}
     for entry in owner.store.made_by(record.id):
         effective = entry.outcome != pb.OUTCOME_INEFFECTIVE
         for delta in _result(entry).deltas:
-            for request in (entry.request_id, *delta.repeats):
-                made = line_name(delta.root), request
-                found[made] = found.get(made, False) or effective
+            root = line_name(delta.root)
+            for name in (entry.request_id, *delta.repeats, _by_tensors(delta.packet)):
+                found[root, name] = found.get((root, name), False) or effective
     return found
 
 
-def made_for(packet: pb.FisherPacket, request_id: str) -> set[Made]:
+def made_for(packet: pb.FisherPacket, request_id: str, had: Mapping[Made, bool]) -> set[Made]:
     """Return which changes are in a packet.
+
+    The same tensors of the same root are the same change, whichever request they come with: its
+    root did not take it then, or it would send another one now.
 
     Args:
         packet: the packet.
         request_id: the present request.
+        had: changes that are in the version, of earlier requests.
     """
     root = line_name(packet.sources[0])
-    return {(root, request) for request in packet.delta.repeats or [request_id]}
+    same = root, _by_tensors(packet.digest)
+    made = {(root, request) for request in packet.delta.repeats or [request_id]}
+    return {same} if same in had and made.isdisjoint(had) else made
 
 
 def requests_of(changes: Iterable[Made]) -> str:
     """Return the requests that changes were made for, for people to read."""
-    return ", ".join(sorted({request for _, request in changes}))
+    named = {name for _, name in changes if not name.startswith(_TENSORS)}
+    return ", ".join(sorted(named)) or "an earlier request"
+
+
+def _by_tensors(digest: str) -> str:
+    return f"{_TENSORS}{digest}"
 
 
 def forgotten_before(

@@ -1,9 +1,10 @@
 """Roots below other roots: whose change an owner means when a request comes again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
 from disinherit.client.deltas.repeating import forgotten_before
 from disinherit.client.privacy.remaining import as_trained
@@ -11,9 +12,10 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind
 from disinherit.server.reports.report import coverage_of
 from disinherit.server.states import TaskState
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.campaign import AFFECTED, World, make_request
+from tests.support.campaign import AFFECTED, World, broken, make_request
 from tests.support.delta_world import (
     C2,
+    C,
     copy_delta,
     delta_request,
     near,
@@ -42,6 +44,12 @@ def run(world: World, request: pb.UnlearningRequest) -> dict[str, str]:
     return {one.model_id: pb.Remedy.Name(one.remedy).removeprefix("REMEDY_") for one in covered}
 
 
+def present(world: World, model: str) -> Mapping[str, Tensor]:
+    """The weights that a model has after all requests."""
+    with owner_of(world, model) as owner:
+        return dict(owner.store.weights(owner.store.present(model).id))
+
+
 def test_a_root_that_inherited_a_change_has_not_forgotten_its_own_samples(world: World) -> None:
     run(world, delta_request(world))
     before = {model: world.weights(f"{model}~q") for model in C2}
@@ -50,6 +58,23 @@ def test_a_root_that_inherited_a_change_has_not_forgotten_its_own_samples(world:
     for model, share in C2.items():
         expected = plus(before[model], [(share, *change)])
         assert near(world.weights(f"{model}~q~p"), expected), model
+
+
+def test_a_change_whose_root_did_not_take_it_is_not_added_again_by_another_request(
+    world: World,
+) -> None:
+    world.transport.twists["anna", "train.unlearn"] = broken
+    run(world, delta_request(world))
+    assert world.states()["r1"] is not TaskState.VERIFIED
+    got = [model for model, task in world.store.tasks("q").items() if task.successor is not None]
+    assert "r2" in got
+    world.transport.twists.clear()
+    run(world, delta_request(world, "p"))
+    world.coordinator.run("q")
+    change = retrained(world, "r1", ODD), world.weights("r1")
+    assert same(present(world, "r1"), change[0])
+    for model, share in C.items():
+        assert near(present(world, model), plus(world.weights(model), [(share, *change)])), model
 
 
 def test_a_root_that_goes_back_to_its_start_keeps_what_it_inherited(world: World) -> None:
