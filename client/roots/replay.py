@@ -119,7 +119,7 @@ def checked(
         )
     weights = {}
     for name, old in known.items():
-        new = given[name].detach().cpu()
+        new = given[name].detach().cpu().clone()  # the owner may train its network again
         if new.shape != old.shape or new.dtype != old.dtype:
             raise CheckpointError(
                 f"{what} {name!r} as {old.dtype} of shape {list(old.shape)}, but got {new.dtype} "

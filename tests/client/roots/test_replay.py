@@ -97,3 +97,21 @@ def test_what_comes_back_is_checked(
         owner.given = {name: value}
         with pytest.raises(error, match=said):
             Replay().unlearn(problem_of(owner, ["cat-0"]))
+
+
+def test_weights_stay_where_the_owner_trains_the_same_network_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RetrainingOwner(tmp_path) as owner:
+        network, honest = make_network(4), owner.retrain
+
+        def retrain(record: ModelRecord, without: Collection[str] | None) -> Mapping[str, Tensor]:
+            network.load_state_dict(honest(record, without))
+            return network.state_dict()
+
+        expected = Replay().unlearn(problem_of(owner, ["cat-0"]))
+        monkeypatch.setattr(owner, "retrain", retrain)
+        found = Replay().unlearn(problem_of(owner, ["cat-0"]))
+        assert found.exact
+        for name, value in expected.weights.items():
+            assert torch.equal(found.weights[name], value), name
