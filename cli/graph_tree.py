@@ -41,7 +41,7 @@ def tree(
     starts = root or [id for id, model in models.items() if not model.parents]
     for id in starts:
         check_model(models, id)
-    below = children_of(models, graph)
+    below = children_of(models)
     if form is Format.JSON:
         print_json([_nested(models, below, id, depth) for id in starts])
         return 0

@@ -11,8 +11,7 @@ from disinherit.cli.graph_tree import check_model, print_tree
 from disinherit.cli.lineages import describe
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.cli.tables import moment, print_facts
-from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.lineages import Lineage, children_of, fold_versions
+from disinherit.common.graph.lineages import Lineage, children_of, first_versions, fold_versions
 
 SHOW_EXAMPLES = "Example: disinherit model show r1"
 LINEAGE_EXAMPLES = "Example: disinherit model lineage r4"
@@ -27,8 +26,9 @@ ModelId = Annotated[
 def show(connection: Connection, model_id: ModelId, form: FormatOption = Format.TABLE) -> int:
     """Print a model: its versions, parents, children, classes and data."""
     graph = ask_graph(connection)
-    model = _find(graph, model_id)
-    below = children_of(fold_versions(graph), graph)[model.id]
+    models = fold_versions(graph)
+    model = _find(models, model_id)
+    below = children_of(models)[model.id]
     record = model.current
     data = model.versions[0].provenance
     parents = [f"{edge.parent} ({edge.kind.value}, {edge.weight:g})" for edge in model.parents]
@@ -86,10 +86,9 @@ def lineage(connection: Connection, model_id: ModelId, form: FormatOption = Form
     """Print what a model came from, and the tree of what was derived from it."""
     graph = ask_graph(connection)
     models = fold_versions(graph)
-    model = _find(graph, model_id)
-    first = {one.id: id for id, found in models.items() for one in found.versions}
-    ancestors = _ancestors(models, first, model.id)
-    below = children_of(models, graph)
+    model = _find(models, model_id)
+    ancestors = _ancestors(models, first_versions(models), model.id)
+    below = children_of(models)
     if form is Format.JSON:
         reached, waiting = [], list(below[model.id])
         while waiting:
@@ -107,18 +106,15 @@ def lineage(connection: Connection, model_id: ModelId, form: FormatOption = Form
     return 0
 
 
-def _find(graph: InheritanceGraph, model_id: str) -> Lineage:
+def _find(models: dict[str, Lineage], model_id: str) -> Lineage:
     """Return the model of a version.
 
     Raises:
         GraphError: if there is none.
     """
-    models = fold_versions(graph)
-    for model in models.values():
-        if any(one.id == model_id for one in model.versions):
-            return model
-    check_model(models, model_id)
-    return models[model_id]
+    id = first_versions(models).get(model_id, model_id)
+    check_model(models, id)
+    return models[id]
 
 
 def _ancestors(models: dict[str, Lineage], first: dict[str, str], id: str) -> list[str]:

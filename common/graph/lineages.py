@@ -73,14 +73,22 @@ def fold_versions(graph: InheritanceGraph) -> dict[str, Lineage]:
     return dict(sorted(found.items(), key=lambda item: item[1].generation))
 
 
-def children_of(models: Mapping[str, Lineage], graph: InheritanceGraph) -> dict[str, list[str]]:
+def first_versions(models: Mapping[str, Lineage]) -> dict[str, str]:
+    """Return id of each version -> id of the first version of its model.
+
+    Args:
+        models: of `fold_versions`.
+    """
+    return {version.id: id for id, model in models.items() for version in model.versions}
+
+
+def children_of(models: Mapping[str, Lineage]) -> dict[str, list[str]]:
     """Return model -> models that were derived from one of its versions, by their first version.
 
     Args:
         models: of `fold_versions`.
-        graph: of which they are.
     """
-    first = {version.id: id for id, model in models.items() for version in model.versions}
+    first = first_versions(models)
     below: dict[str, list[str]] = {id: [] for id in models}
     for id, model in models.items():
         for edge in model.parents:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.lineages import Lineage, fold_versions
+from disinherit.common.graph.lineages import Lineage, first_versions, fold_versions
 from disinherit.common.graph.records import Inheritance
 from disinherit.common.graph.rules import passes_taint
 
@@ -75,7 +75,7 @@ def find_picture(
 def _folded(
     found: Mapping[str, Lineage], roles: Mapping[str, Role], cleansed: Collection[str]
 ) -> Picture:
-    first = {version.id: id for id, model in found.items() for version in model.versions}
+    first = first_versions(found)
     models, tainted = [], set()
     edges: dict[tuple[str, str], Inheritance] = {}
     generations: list[list[str]] = []
