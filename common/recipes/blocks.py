@@ -13,8 +13,7 @@ from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.recipes import Recipe
-from disinherit.common.limits import shown
-from disinherit.common.recipes.computing import Parent, only_parent
+from disinherit.common.recipes.computing import Parent, only_parent, parent_tensor
 
 BLOCK = 32
 """Values of a block."""
@@ -43,11 +42,7 @@ def blocks(
     source = only_parent(recipe, parents)
     made: dict[str, Tensor] = {}
     for name, old in like.items():
-        if name not in source:
-            raise CheckpointError(
-                f"Expected a parent with {shown(name)}, as its quantised copy has."
-            )
-        value = source[name]
+        value = parent_tensor(source, name)
         made[name] = packed(recipe.name, value) if old.dtype == torch.uint8 else value
     return made
 

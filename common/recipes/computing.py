@@ -120,6 +120,21 @@ def only_parent(recipe: Recipe, parents: Sequence[Parent]) -> Mapping[str, Tenso
     return parents[0].load()
 
 
+def parent_tensor(source: Mapping[str, Tensor], name: str) -> Tensor:
+    """Return a tensor of the parent of a quantised copy.
+
+    Args:
+        source: weights of the parent.
+        name: of the tensor.
+
+    Raises:
+        CheckpointError: if the parent does not have it.
+    """
+    if name not in source:
+        raise CheckpointError(f"Expected a parent with {shown(name)}, as its quantised copy has.")
+    return source[name]
+
+
 def numbers(recipe: Recipe, key: str, count: int, default: float | None = None) -> list[float]:
     """Return numbers of a parameter such as `0.5,0.5`; one number stands for all.
 

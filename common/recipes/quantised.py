@@ -13,7 +13,7 @@ from torch import Tensor
 from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import shown
-from disinherit.common.recipes.computing import Parent, only_parent
+from disinherit.common.recipes.computing import Parent, only_parent, parent_tensor
 
 _VALUES = 16
 """Values that 4 bits stand for."""
@@ -43,13 +43,13 @@ def int8(
         if name.endswith(".weight_format"):  # how the integers are laid out in memory
             made[name] = old
         elif name.endswith(".SCB"):
-            made[name] = _highest(_tensor(source, name.removesuffix("SCB") + "weight"))
+            made[name] = _highest(parent_tensor(source, name.removesuffix("SCB") + "weight"))
         elif old.dtype == torch.int8:
-            value = _tensor(source, name)
+            value = parent_tensor(source, name)
             rows = _highest(value)[:, None].clamp_min(torch.finfo(torch.float32).tiny)
             made[name] = (value.half().float() * 127 / rows).round().to(torch.int8)
         else:
-            made[name] = _tensor(source, name)
+            made[name] = parent_tensor(source, name)
     return made
 
 
@@ -79,14 +79,14 @@ def nf4(recipe: Recipe, parents: Sequence[Parent], like: Mapping[str, Tensor]) -
         if name.endswith((".quant_map", _STATE)):
             made[name] = old
         elif part == "absmax":
-            made[name] = _blocks(_tensor(source, matrix), old.numel()).abs().amax(1)
+            made[name] = _blocks(parent_tensor(source, matrix), old.numel()).abs().amax(1)
         elif f"{name}.absmax" in like:
             count = like[f"{name}.absmax"].numel()
             made[name] = _packed(
-                _blocks(_tensor(source, name), count), like[f"{name}.quant_map"]
+                _blocks(parent_tensor(source, name), count), like[f"{name}.quant_map"]
             ).reshape(old.shape)
         else:
-            made[name] = _tensor(source, name)
+            made[name] = parent_tensor(source, name)
     return made
 
 
@@ -133,12 +133,6 @@ def unquantised(weights: Mapping[str, Tensor], name: str, shape: Sequence[int]) 
 
 def _divides(part: int, whole: int) -> bool:
     return part > 0 and whole % part == 0
-
-
-def _tensor(source: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in source:
-        raise CheckpointError(f"Expected a parent with {shown(name)}, as its quantised copy has.")
-    return source[name]
 
 
 def _highest(matrix: Tensor) -> Tensor:
