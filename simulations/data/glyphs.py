@@ -20,7 +20,7 @@ import numpy.typing as npt
 import safetensors
 from PIL import Image, ImageDraw, ImageFont, features
 from PIL import __version__ as pillow_version
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from disinherit.common.errors import CheckpointError, DataError
 from disinherit.common.files import write_atomic
@@ -267,9 +267,8 @@ def _key(files: Sequence[FontFile]) -> str:
 def _read_kept(path: Path) -> Glyphs | None:
     """Return what was kept; `None` if it is not there, or damaged."""
     try:
-        data = path.read_bytes()
-        parts = load(data)
         with safetensors.safe_open(path, framework="numpy") as opened:
+            parts = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             about = json.loads(opened.metadata()["glyphs"])
         return Glyphs(
             parts["images"],
