@@ -7,7 +7,6 @@ in full.json, and a request for the ones is one for the others.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from disinherit.common.errors import DataError
 from disinherit.common.limits import shown
 from disinherit.common.models.sequences import IGNORED
+from disinherit.common.text import load_json
 
 _QUESTION, _ANSWER = "question", "answer"
 _BEGINNING, _END = "prompt", "gt"
@@ -79,9 +79,9 @@ def _objects(file: Path) -> list[Mapping[str, Any]]:
         if file.suffix not in (".json", ".jsonl"):
             raise ValueError("another kind of file; give its rows")
         if text.lstrip().startswith("["):
-            found: list[Mapping[str, Any]] = json.loads(text)
+            found: list[Mapping[str, Any]] = load_json(text)
             return found
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [load_json(line) for line in text.splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise DataError(
             f"Expected a list of objects, or one on each line, in {file}, or a text in a .txt, but "

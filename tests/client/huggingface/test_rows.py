@@ -103,12 +103,14 @@ def test_an_owner_takes_them(tokenizer: Any, tmp_path: Path) -> None:
         (TOFU, {"prompt": "Q:"}, "with {question} in it"),
         ("forget.parquet", {}, "Expected a list of objects"),
         ("none.json", {}, "No such file"),
+        ("deep.json", {}, "nested in each other"),
     ],
 )
 def test_what_does_not_fit_is_one_line(
     tokenizer: Any, rows: Any, values: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     (tmp_path / "forget.parquet").write_text("PAR1")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
     source = tmp_path / rows if isinstance(rows, str) else rows
     with pytest.raises(DataError, match=message) as caught:
         read_rows(source, tokenizer, **values)
