@@ -18,6 +18,7 @@ import torch
 from disinherit.common.errors import NotApplicableError
 from disinherit.simulations.bench.cases.cases import build_cases, open_case
 from disinherit.simulations.bench.cases.subjects import Case, Weights
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, markdown_table
 from disinherit.simulations.bench.methods.method import make_method, unlearn
 from disinherit.simulations.bench.panel import accuracies
 from disinherit.simulations.bench.panel.exam import EvaluationContext
@@ -89,10 +90,7 @@ def read(opened: Case, suite: Suite, weights: dict[str, Weights]) -> Figures:
 
 def table(methods: dict[str, dict[str, object]]) -> str:
     """Return means over models as Markdown."""
-    lines = [
-        "| method | forget | retain | test | CPU seconds |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for label, one in methods.items():
         models = one["models"]
         assert isinstance(models, dict)
@@ -101,9 +99,10 @@ def table(methods: dict[str, dict[str, object]]) -> str:
             for kind in ("forget", "retain", "test")
         ]
         seconds = one.get("cpu_seconds")
-        took = f"{seconds:.1f}" if isinstance(seconds, float) else "—"
-        lines.append(f"| {label} | {' | '.join(means)} | {took} |")
-    return "\n".join(lines)
+        took = f"{seconds:.1f}" if isinstance(seconds, float) else NO_FIGURE
+        rows.append((label, *means, took))
+    header = ("method", "forget", "retain", "test", "CPU seconds")
+    return markdown_table(TextTable(header, tuple(rows)))
 
 
 if __name__ == "__main__":
