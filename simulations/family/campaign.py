@@ -28,6 +28,7 @@ from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut
 from disinherit.common.wire.samples import SALT_BYTES, digest_samples
 from disinherit.direct import DirectTransport
+from disinherit.families.merges import LEAST_SHARE
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.simulations.family.language_model import Weights, load
@@ -177,11 +178,10 @@ def _members(
 
 def _shares(member: str) -> Sequence[float]:
     """Return the shares of a member's parents, to first order, as an import records them."""
-    tiny = 1e-9
     return {
         "linear": (0.5, 0.5),
-        "ties": (tiny, 0.5, 0.5 - tiny),
-        "folded": (tiny, 1 - tiny),
+        "ties": (LEAST_SHARE, 0.5, 0.5 - LEAST_SHARE),
+        "folded": (LEAST_SHARE, 1 - LEAST_SHARE),
     }.get(member, (1.0,))
 
 
