@@ -12,19 +12,19 @@ def own_change(owner: Owner, request_id: str, packet: pb.FisherPacket) -> pb.Fis
     Args:
         owner: the owner of a descendant.
         request_id: the request.
-        packet: the packet without values, as the owner of the root sent it.
+        packet: the packet without values, as the owner of the root sent it; the owner holds a
+            version of that name.
 
     Returns:
         The packet, in full.  `None` if the owner does not hold the root as it was and as it was
-        announced: it is another's, or has the changes of other roots by now.
+        announced: it is another's of that name, or has the changes of other roots by now.
 
     Raises:
+        StoreError: if the owner does not hold the root.
         CheckpointError: if stored weights are missing or damaged.
     """
     store, made = owner.store, packet.delta
     root = packet.sources[0]
-    if root not in {record.id for record in store.records()}:
-        return None
     before = store.present(root, request_id)
     if before.digest != made.before:
         return None

@@ -151,8 +151,9 @@ class TaskInputs:
         key = index, architecture_fingerprint(weights)
         if key not in self._changes:
             change = self._decoded(index, packet, weights)
-            withheld = not (change.values or change.left_out)
-            if withheld and packet.delta.before != packet.delta.after:
+            made = packet.delta.before != packet.delta.after
+            withheld = made and not (change.values or change.left_out)
+            if withheld and packet.sources[0] in self.held:
                 own = own_change(self.owner, self.task.request_id, packet)
                 change = self._decoded(index, own, weights) if own is not None else change
             self._changes[key] = change
