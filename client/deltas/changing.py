@@ -140,9 +140,9 @@ def _change(
         clear_again(owner, record, structure, staged)
     exact = own and not shares and all(packet.delta.exact for packet in packets)
     result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
-    stored, summary = staged.opened(), None
-    if own and samples is not None:
-        summary = summary_without(owner, record, stored, samples)
+    stored, summary, keeps_summary = staged.opened(), None, True
+    if own and samples is not None:  # which are in the summary of before
+        summary, keeps_summary = summary_without(owner, record, stored, samples), False
     return UnlearnedModel(
         result,
         stored,
@@ -150,7 +150,7 @@ def _change(
         exact=exact,
         changed=None if own and shares else any(counts.values()),  # two changes may cancel
         staged=staged,
-        keeps_summary=summary is None,
+        keeps_summary=keeps_summary,
     )
 
 

@@ -114,7 +114,9 @@ def clear_again(
 def summary_without(
     owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor], samples: Sequence[str]
 ) -> FisherSummary | None:
-    """Return the Fisher summary of a root's new version; `None` if the one before has none.
+    """Return the Fisher summary of a root's new version.
+
+    `None` if the one before has none, or no sample is left to compute one of.
 
     Its samples are in the summary of before, so it is computed again without them.  A descendant
     keeps that of before, which has nothing of the roots' samples.
@@ -129,6 +131,8 @@ def summary_without(
     if known is None:
         return None
     fishers, scope = known
-    network = load_network(owner, record, weights)
     _, retain = split_training_data(owner, record, samples)
+    if not any(len(targets) for _, targets in retain):
+        return None
+    network = load_network(owner, record, weights)
     return FisherSummary(class_fishers(owner, record, network, list(fishers.sums), retain), scope)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from disinherit.client.dampening.summaries import register
 from disinherit.client.deltas.repeating import forgotten_before
 from disinherit.client.privacy.remaining import as_trained
 from disinherit.common.graph.records import Inheritance, InheritanceKind
@@ -89,6 +90,22 @@ def test_a_root_that_goes_back_to_its_start_keeps_what_it_inherited(world: World
     for model, share in C2.items():
         expected = plus(before[model], [(share, start, world.weights("r2"))])
         assert near(world.weights(f"{model}~q~p"), expected), model
+
+
+def test_a_root_whose_samples_are_all_named_forgets_and_has_no_summary_any_more(
+    world: World,
+) -> None:
+    with owner_of(world, "r1") as owner:
+        register(owner, pb.RegisterTask(scope="head"))
+        everything = list(owner.sample_ids(owner.store.record("r1")))
+    request = delta_request(world, "q", {"r1": everything})
+    request.roll_out.max_retain_drop = 100
+    run(world, request)
+    with owner_of(world, "r1") as owner:
+        successor = owner.store.present("r1")
+        assert successor.id == "r1~q"
+        assert owner.store.fishers("r1") is not None
+        assert owner.store.fishers(successor.id) is None
 
 
 def test_the_root_method_of_a_root_below_another_is_its_own(
