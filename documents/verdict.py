@@ -34,7 +34,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class ShareGap:
     """By how many percentage points a model is above its reference, and on how many samples."""
 
     model: str
@@ -46,16 +46,16 @@ Pair = tuple[str, Share | None, Share | None]
 """A model, what was measured, and its reference."""
 
 
-def gaps_of(pairs: Iterable[Pair]) -> list[Gap]:
+def gaps_of(pairs: Iterable[Pair]) -> list[ShareGap]:
     """Return the gap of every model that has both values, in the order given."""
     return [
-        Gap(model, difference, value.samples)
+        ShareGap(model, difference, value.samples)
         for model, value, reference in pairs
         if value is not None and (difference := gap(value, reference)) is not None
     ]
 
 
-def notable(pairs: Iterable[Pair], side: int) -> list[Gap]:
+def notable(pairs: Iterable[Pair], side: int) -> list[ShareGap]:
     """Return the gaps on one side that are more than `NOTABLE` and than noise, the largest first.
 
     Args:
@@ -73,7 +73,7 @@ def notable(pairs: Iterable[Pair], side: int) -> list[Gap]:
     return sorted(gaps_of(chosen), key=lambda one: -abs(one.points))
 
 
-def with_worst(gaps: Sequence[Gap], about: str, side: str, than: str) -> str:
+def with_worst(gaps: Sequence[ShareGap], about: str, side: str, than: str) -> str:
     """Return one sentence for all gaps, which names the worst.
 
     Args:
@@ -83,7 +83,7 @@ def with_worst(gaps: Sequence[Gap], about: str, side: str, than: str) -> str:
         than: the reference, in the singular.
 
     Example:
-        >>> gaps = [Gap("u47", -16.6, 900), Gap("u3", -4.0, 900)]
+        >>> gaps = [ShareGap("u47", -16.6, 900), ShareGap("u3", -4.0, 900)]
         >>> with_worst(gaps, "the remaining classes", "below", "the retrained model")
         '2 models are more than 3 points below the retrained model on the remaining classes; worst \
 u47: 16.6 points (900 samples).'

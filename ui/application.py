@@ -30,7 +30,7 @@ from disinherit.ui.rendering import STATIC, html, render
 from disinherit.ui.screens import actions, downloads, new_request
 from disinherit.ui.screens.screen import Page, Screen
 from disinherit.ui.screens.screens import NEW_REQUEST, SCREENS, home_of
-from disinherit.ui.sessions import Session, Sessions, introduced, same
+from disinherit.ui.sessions import Sessions, VisitorSession, introduced, same
 from disinherit.ui.visitors import Visitor
 
 _LOG = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ _STATUS: Sequence[tuple[type[DisinheritError], int]] = (
 )
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-Signed = Callable[[Request, Session], Awaitable[Response]]
+Signed = Callable[[Request, VisitorSession], Awaitable[Response]]
 
 
 class Dashboard:
@@ -124,7 +124,9 @@ class Dashboard:
         follow = "" if request.method != "GET" or wanted == "/" else f"?next={quote(wanted)}"
         return RedirectResponse(f"/sign-in{follow}", 303)
 
-    def _failed(self, request: Request, session: Session, error: DisinheritError) -> Response:
+    def _failed(
+        self, request: Request, session: VisitorSession, error: DisinheritError
+    ) -> Response:
         status = next(code for kind, code in _STATUS if isinstance(error, kind))
         if status == 401:
             self.sessions.end(session)
@@ -143,7 +145,7 @@ class Dashboard:
             return JSONResponse({"error": str(error)}, 404)
         return self._failed(request, session, error)
 
-    async def _home(self, request: Request, session: Session) -> Response:
+    async def _home(self, request: Request, session: VisitorSession) -> Response:
         return RedirectResponse(home_of(session.role), 303)
 
     async def _sign_in_page(self, request: Request) -> Response:
@@ -178,20 +180,20 @@ class Dashboard:
         self._cookies.set_session(response, self.sessions.open(session))
         return response
 
-    async def _sign_out(self, request: Request, session: Session) -> Response:
+    async def _sign_out(self, request: Request, session: VisitorSession) -> Response:
         _check_key(session, await read_form(request))
         self.sessions.end(session)
         response = RedirectResponse("/sign-in", 303)
         self._cookies.clear(response)
         return response
 
-    async def _act(self, request: Request, session: Session) -> Response:
+    async def _act(self, request: Request, session: VisitorSession) -> Response:
         form = await read_form(request)
         _check_key(session, form)
         session.notice = await run_in_threadpool(actions.act, session, form)
         return RedirectResponse(f"/campaign?{urlencode({'id': form['id']})}", 303)
 
-    async def _new_request(self, request: Request, session: Session) -> Response:
+    async def _new_request(self, request: Request, session: VisitorSession) -> Response:
         form = await read_form(request)
         _check_key(session, form)
         values, submitted = await run_in_threadpool(new_request.answer, session, form)
@@ -201,7 +203,7 @@ class Dashboard:
         return html(self._page(NEW_REQUEST, Page(session, request.query_params), values))
 
     def _shown(self, screen: Screen) -> Signed:
-        async def answer(request: Request, session: Session) -> Response:
+        async def answer(request: Request, session: VisitorSession) -> Response:
             page = Page(session, request.query_params)
             values = await _loaded(screen, page)
             return html(self._page(screen, page, values))
@@ -220,7 +222,7 @@ class Dashboard:
         page.session.notice = ""
         return render("page", {"command": screen.command(page), **values, **frame})
 
-    def _frame(self, session: Session) -> Mapping[str, Any]:
+    def _frame(self, session: VisitorSession) -> Mapping[str, Any]:
         """Return what every page shows around its content."""
         return {
             "session": session,
@@ -231,7 +233,7 @@ class Dashboard:
     def _live(self, screen: Screen) -> Signed:
         """Return an endpoint that sends a screen's content anew after each change."""
 
-        async def answer(request: Request, session: Session) -> Response:
+        async def answer(request: Request, session: VisitorSession) -> Response:
             page = Page(session, request.query_params)
             events = self._events(screen, page)
             return StreamingResponse(events, media_type="text/event-stream")
@@ -269,7 +271,7 @@ class Dashboard:
 
 
 def _download(make: Callable[[Page], downloads.Download]) -> Signed:
-    async def answer(request: Request, session: Session) -> Response:
+    async def answer(request: Request, session: VisitorSession) -> Response:
         file = await run_in_threadpool(make, Page(session, request.query_params))
         disposition = f'attachment; filename="{file.name}"'
         return Response(file.data, 200, {"content-disposition": disposition}, file.media_type)
@@ -278,7 +280,7 @@ def _download(make: Callable[[Page], downloads.Download]) -> Signed:
 
 
 def _json(screen: Screen) -> Signed:
-    async def answer(request: Request, session: Session) -> Response:
+    async def answer(request: Request, session: VisitorSession) -> Response:
         return JSONResponse(await _loaded(screen, Page(session, request.query_params)))
 
     return answer
@@ -293,7 +295,7 @@ async def _loaded(screen: Screen, page: Page) -> Mapping[str, Any]:
     return await run_in_threadpool(screen.load, page)
 
 
-def _check_key(session: Session, form: Mapping[str, str]) -> None:
+def _check_key(session: VisitorSession, form: Mapping[str, str]) -> None:
     if not same(form.get("form_key", ""), session.form_key):
         raise NotAllowedError(
             "Expected a form of this session, but got another one. Load the page again. Nothing "

@@ -11,7 +11,7 @@ import networkx as nx
 from disinherit.documents.lineage.folding import fold
 from disinherit.documents.standing import ShownEdge, ShownModel, Standing
 from disinherit.documents.words import count
-from disinherit.ui.lineage import STATUSES, Lineage, kind_of
+from disinherit.ui.lineage import STATUSES, SeenLineage, kind_of
 from disinherit.ui.words import TASKS, WORST_FIRST
 
 FOLDS: Mapping[str, str] = {
@@ -49,7 +49,7 @@ class Boxes:
 
 
 def find_boxes(
-    lineage: Lineage, shown: set[str], by: str, states: Mapping[str, str], focus: str
+    lineage: SeenLineage, shown: set[str], by: str, states: Mapping[str, str], focus: str
 ) -> Boxes:
     """Return the boxes of some versions.
 
@@ -89,7 +89,7 @@ def find_boxes(
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    lineage: Lineage
+    lineage: SeenLineage
     versions: Mapping[str, Sequence[str]]
     state_of: Callable[[str], str | None]
 

@@ -17,7 +17,7 @@ _UNLEARNED = graph_pb2.INHERITANCE_KIND_UNLEARNED
 
 
 @dataclass(frozen=True, slots=True)
-class Lineage:
+class SeenLineage:
     """The whole graph.
 
     Attributes:
@@ -75,7 +75,7 @@ class Lineage:
         edges = (e.parent for e in self.parents.get(model_id, ()) if e.kind == _UNLEARNED)
         return next(edges, None)
 
-    def folded(self) -> "Folded":
+    def folded(self) -> "FoldedVersions":
         """Return the graph of models: each has its versions, and the edges of all of them."""
         of: dict[str, str] = {}
         for model_id in self.records:  # a successor is younger than what it was made of
@@ -91,11 +91,11 @@ class Lineage:
             if e.kind != _UNLEARNED and e.parent in of and e.child in of
         }
         kept = {pair: e for pair, e in edges.items() if pair[0] != pair[1]}
-        return Folded(of, versions, kept)
+        return FoldedVersions(of, versions, kept)
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
+class FoldedVersions:
     """Models instead of versions.
 
     Attributes:
@@ -116,7 +116,7 @@ class _Reading:
     children: dict[str, list[graph_pb2.Inheritance]] = field(default_factory=dict)
 
 
-def read_lineage(visitor: Visitor) -> Lineage:
+def read_lineage(visitor: Visitor) -> SeenLineage:
     """Return the graph that the coordinator shows a visitor.
 
     Raises:
@@ -128,7 +128,7 @@ def read_lineage(visitor: Visitor) -> Lineage:
         for edge in part.edges:
             found.parents.setdefault(edge.child, []).append(edge)
             found.children.setdefault(edge.parent, []).append(edge)
-    return Lineage(found.records, found.parents, found.children)
+    return SeenLineage(found.records, found.parents, found.children)
 
 
 def kind_of(edge: graph_pb2.Inheritance) -> str:

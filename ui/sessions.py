@@ -23,7 +23,7 @@ MOST_SESSIONS = 1000
 
 
 @dataclass(slots=True)
-class Session:
+class VisitorSession:
     """A visitor who has signed in.
 
     Attributes:
@@ -70,10 +70,10 @@ class Sessions:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, VisitorSession] = {}
         self._guest_key = secrets.token_bytes(32)
 
-    def open(self, session: Session) -> str:
+    def open(self, session: VisitorSession) -> str:
         """Keep a session, and return the secret for its cookie; the oldest may have to go."""
         secret = secrets.token_urlsafe(32)
         with self._lock:
@@ -85,7 +85,7 @@ class Sessions:
             self._sessions[_digest(secret)] = session
         return secret
 
-    def find(self, secret: str) -> Session | None:
+    def find(self, secret: str) -> VisitorSession | None:
         """Return the session of a cookie; `None` if it ended."""
         with self._lock:
             self._drop_old()
@@ -94,13 +94,13 @@ class Sessions:
                 session.seen = self._clock()
             return session
 
-    def alive(self, session: Session) -> bool:
+    def alive(self, session: VisitorSession) -> bool:
         """Return whether a session goes on; a page that stays open does not make it last."""
         with self._lock:
             self._drop_old()
             return any(one is session for one in self._sessions.values())
 
-    def end(self, session: Session) -> None:
+    def end(self, session: VisitorSession) -> None:
         """Forget a session and its token."""
         with self._lock:
             self._sessions = {key: one for key, one in self._sessions.items() if one is not session}
@@ -135,7 +135,7 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def introduced(visitor: Visitor) -> Session:
+def introduced(visitor: Visitor) -> VisitorSession:
     """Return the session of a visitor, whom the coordinator was asked about.
 
     Raises:
@@ -145,4 +145,4 @@ def introduced(visitor: Visitor) -> Session:
     if not token or not token.isascii() or not token.isprintable():
         raise InputError("Expected a token of printable ASCII, but got something else.")
     found = visitor.call(lambda stub: stub.WhoAmI, pb.WhoAmIRequest())
-    return Session(visitor, found.name, found.role, found.owner)
+    return VisitorSession(visitor, found.name, found.role, found.owner)

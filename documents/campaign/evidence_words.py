@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from disinherit.documents.campaign.members import Member
+from disinherit.documents.campaign.members import AffectedModel
 from disinherit.documents.intervals import Share
 from disinherit.documents.words import count
 
@@ -62,7 +62,7 @@ def _attack_in_words(attack: Mapping[str, Any], samples: int) -> str:
     )
 
 
-def attack_limit(found: Sequence[Member]) -> str:
+def attack_limit(found: Sequence[AffectedModel]) -> str:
     """Return what was measured of whether the data was once used, as a limit of the report."""
     attacked = [one for one in found if one.forget is not None and one.forget["measure"] == "auc"]
     if not attacked:
@@ -77,7 +77,7 @@ def attack_limit(found: Sequence[Member]) -> str:
     )
 
 
-def old_weights_limit(found: Sequence[Member]) -> str:
+def old_weights_limit(found: Sequence[AffectedModel]) -> str:
     """Return what became of the weights from before, as a limit of the report."""
     changed = [one for one in found if one.entry["successor"]]
     gone = [one for one in changed if one.entry["destroyed"]]

@@ -6,7 +6,7 @@ from typing import Any
 
 from disinherit.common.audit.gaps import GapKind
 from disinherit.documents.campaign.deadlines import answer_due, day
-from disinherit.documents.campaign.members import CampaignRecords, Member, received_at
+from disinherit.documents.campaign.members import AffectedModel, CampaignRecords, received_at
 from disinherit.documents.standing import Standing
 from disinherit.documents.verdict import Level, Pair, Verdict, gaps_of, notable, with_worst
 from disinherit.documents.words import count, joined
@@ -24,7 +24,7 @@ _RUNNING = {
 _ENDED = ("complete", "partial", "aborted", "halted", "rolled_back")
 
 
-def judge_campaign(records: CampaignRecords, found: Sequence[Member]) -> Verdict:
+def judge_campaign(records: CampaignRecords, found: Sequence[AffectedModel]) -> Verdict:
     """Judge a campaign; the level is `good` only if it is complete and nothing is left open.
 
     Args:
@@ -38,7 +38,7 @@ def judge_campaign(records: CampaignRecords, found: Sequence[Member]) -> Verdict
     return Verdict(_sentence(records, found), level, reservations)
 
 
-def _level(state: str, found: Sequence[Member]) -> Level:
+def _level(state: str, found: Sequence[AffectedModel]) -> Level:
     stands = {one.standing for one in found}
     if not found or (state not in _ENDED and not stands & {Standing.FAILED, Standing.KEPT}):
         return "neutral"
@@ -48,7 +48,7 @@ def _level(state: str, found: Sequence[Member]) -> Level:
     return "good" if fine else "warning"
 
 
-def _sentence(records: CampaignRecords, found: Sequence[Member]) -> str:
+def _sentence(records: CampaignRecords, found: Sequence[AffectedModel]) -> str:
     if not found:
         return "Nothing to do: no model is affected by this request."
     state = str(records.report["request"]["state"])
@@ -77,7 +77,7 @@ def _sentence(records: CampaignRecords, found: Sequence[Member]) -> str:
     return "; ".join([*parts, *worst, *_kept(found)]) + "."
 
 
-def _worst_recognised(found: Sequence[Member]) -> list[str]:
+def _worst_recognised(found: Sequence[AffectedModel]) -> list[str]:
     """Name the model that recognises most of what is forgotten, among those measured alike."""
     done = [one for one in found if one.standing is Standing.FORGOT]
     shares = [(one, share) for one in done if (share := one.recognised("after")) is not None]
@@ -89,14 +89,14 @@ def _worst_recognised(found: Sequence[Member]) -> list[str]:
     return [f"at worst {worst.id} still recognises {share.hits} of {share.samples} samples"]
 
 
-def _samples(shares: Sequence[tuple[Member, Any]]) -> str:
+def _samples(shares: Sequence[tuple[AffectedModel, Any]]) -> str:
     numbers = sorted({share.samples for _, share in shares})
     if len(numbers) == 1:
         return f"the {count(numbers[0], 'sample')}"
     return f"the {numbers[0]} to {numbers[-1]} samples"
 
 
-def _kept(found: Sequence[Member]) -> list[str]:
+def _kept(found: Sequence[AffectedModel]) -> list[str]:
     """Return how accuracy on what is kept changed: the mean, and the worst beside it."""
     gaps = gaps_of(_pairs(found))
     if not gaps:
@@ -112,11 +112,11 @@ def _kept(found: Sequence[Member]) -> list[str]:
     return [words]
 
 
-def _pairs(found: Sequence[Member]) -> list[Pair]:
+def _pairs(found: Sequence[AffectedModel]) -> list[Pair]:
     return [(one.id, one.kept("after"), one.kept("before")) for one in found]
 
 
-def _lost(found: Sequence[Member]) -> list[str]:
+def _lost(found: Sequence[AffectedModel]) -> list[str]:
     about = "what is kept"
     return [
         with_worst(gaps, about, side, "the model from before")
@@ -125,7 +125,7 @@ def _lost(found: Sequence[Member]) -> list[str]:
     ]
 
 
-def _overdue(records: CampaignRecords, found: Sequence[Member]) -> list[str]:
+def _overdue(records: CampaignRecords, found: Sequence[AffectedModel]) -> list[str]:
     """Say that the month of article 12(3) has passed while models were not done."""
     late = [one for one in found if one.standing in (Standing.OPEN, Standing.FAILED, Standing.KEPT)]
     received = received_at(records.report)
@@ -138,7 +138,7 @@ def _overdue(records: CampaignRecords, found: Sequence[Member]) -> list[str]:
     ]
 
 
-def _gaps(report: Mapping[str, Any], found: Sequence[Member]) -> list[str]:
+def _gaps(report: Mapping[str, Any], found: Sequence[AffectedModel]) -> list[str]:
     """Return the gaps of the campaign, each with its models, and the worst where there is one."""
     recognised = {one.id: one.recognised("after") for one in found}
     said = []

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from disinherit.documents.campaign.copies import copies_in_words
 from disinherit.documents.campaign.deadlines import day
 from disinherit.documents.campaign.members import (
+    AffectedModel,
     CampaignRecords,
-    Member,
     by_standing,
     members,
     received_at,
@@ -45,7 +45,7 @@ def write_letter(records: CampaignRecords) -> str:
     return "\n\n".join(_filled(one) for one in paragraphs) + "\n"
 
 
-def _found(found: list[Member]) -> Iterator[str]:
+def _found(found: list[AffectedModel]) -> Iterator[str]:
     owners = recipients(found)
     untold = [one.name for one in owners if not one.told]
     yield (
@@ -72,7 +72,7 @@ def _found(found: list[Member]) -> Iterator[str]:
     )
 
 
-def _done(found: list[Member]) -> Iterator[str]:
+def _done(found: list[AffectedModel]) -> Iterator[str]:
     stands = [one.standing for one in found]
     done, unshown = stands.count(Standing.FORGOT), stands.count(Standing.UNSHOWN)
     left, open_ = stands.count(Standing.LEFT), sum(one in _OPEN for one in stands)

@@ -58,7 +58,7 @@ class CampaignRecords:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class AffectedModel:
     """One affected model.
 
     Attributes:
@@ -135,11 +135,11 @@ class Member:
         return ShownModel(self.id, self.owner, self.role, self.standing, note)
 
 
-def members(records: CampaignRecords) -> list[Member]:
+def members(records: CampaignRecords) -> list[AffectedModel]:
     """Return all affected models of a campaign, ancestors first."""
     roots = {root["model"] for root in records.report["request"]["roots"]}
     return [
-        Member(
+        AffectedModel(
             entry,
             "root" if entry["model"] in roots else "affected",
             copy_kind(records.graph, entry["model"]),
@@ -164,10 +164,10 @@ def standing_of(entry: Mapping[str, Any]) -> Standing:
     return standing
 
 
-def by_standing(found: Sequence[Member]) -> list[Member]:
+def by_standing(found: Sequence[AffectedModel]) -> list[AffectedModel]:
     """Return models with the worst first: by standing, then by what they recognise and lost."""
 
-    def badness(one: Member) -> tuple[int, float, float]:
+    def badness(one: AffectedModel) -> tuple[int, float, float]:
         before, after = one.kept("before"), one.kept("after")
         lost = before.percent - after.percent if before and after else 0.0
         forget = one.forget

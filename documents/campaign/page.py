@@ -15,8 +15,8 @@ from disinherit.documents.campaign.evidence_words import (
 from disinherit.documents.campaign.judging import judge_campaign
 from disinherit.documents.campaign.letter import write_letter
 from disinherit.documents.campaign.members import (
+    AffectedModel,
     CampaignRecords,
-    Member,
     by_standing,
     members,
     received_at,
@@ -96,7 +96,7 @@ def render_campaign(records: CampaignRecords) -> str:
     )
 
 
-def _evidence(found: Sequence[Member]) -> list[tuple[list[str], str]]:
+def _evidence(found: Sequence[AffectedModel]) -> list[tuple[list[str], str]]:
     """Return what the figures of models mean, those with equal figures together."""
     said: dict[str, list[str]] = {}
     for one in found:
@@ -123,7 +123,7 @@ def _quoted(names: Sequence[str]) -> str:
     return ", ".join(f"“{name}”" for name in names)
 
 
-def _edges(records: CampaignRecords, found: Sequence[Member]) -> list[ShownEdge]:
+def _edges(records: CampaignRecords, found: Sequence[AffectedModel]) -> list[ShownEdge]:
     """Return the edges between affected versions."""
     inside = {one.id for one in found}
     return [
@@ -134,18 +134,18 @@ def _edges(records: CampaignRecords, found: Sequence[Member]) -> list[ShownEdge]
     ]
 
 
-def _pictured(records: CampaignRecords, found: Sequence[Member]) -> list[ShownModel]:
+def _pictured(records: CampaignRecords, found: Sequence[AffectedModel]) -> list[ShownModel]:
     """Return the affected versions, ancestors first."""
     shown = {one.id: one.shown for one in found}
     return [shown[record.id] for record in records.graph.models() if record.id in shown]
 
 
-def _plots(found: Sequence[Member]) -> list[tuple[str, Markup]]:
+def _plots(found: Sequence[AffectedModel]) -> list[tuple[str, Markup]]:
     """Draw what is recognised and what is kept, before and after, of the worst models."""
     plots = []
     for title, of in (
-        ("Recognised of what is to be forgotten, %", Member.recognised),
-        ("Accuracy on what is kept, %", Member.kept),
+        ("Recognised of what is to be forgotten, %", AffectedModel.recognised),
+        ("Accuracy on what is kept, %", AffectedModel.kept),
     ):
         lines = [
             (one.id, [Dot(stage, stage, of(one, stage)) for stage in ("before", "after")])

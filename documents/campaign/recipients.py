@@ -7,7 +7,7 @@ are if they ask.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from disinherit.documents.campaign.members import Member
+from disinherit.documents.campaign.members import AffectedModel
 from disinherit.documents.standing import Standing, counted
 
 
@@ -26,7 +26,7 @@ class Recipient:
     """
 
     name: str
-    models: Sequence[Member]
+    models: Sequence[AffectedModel]
     counts: Sequence[tuple[Standing, int]]
     told: str
     acknowledged: str
@@ -34,19 +34,19 @@ class Recipient:
     missing: Sequence[str]
 
 
-def recipients(found: Sequence[Member]) -> list[Recipient]:
+def recipients(found: Sequence[AffectedModel]) -> list[Recipient]:
     """Return the owners of affected models, those with the worst models first.
 
     Args:
         found: all affected models, the worst first.
     """
-    owned: dict[str, list[Member]] = {}
+    owned: dict[str, list[AffectedModel]] = {}
     for one in found:
         owned.setdefault(one.owner, []).append(one)
     return [_recipient(name, models) for name, models in owned.items()]
 
 
-def _recipient(name: str, models: Sequence[Member]) -> Recipient:
+def _recipient(name: str, models: Sequence[AffectedModel]) -> Recipient:
     told = [one.told for one in models if one.told]
     answered = [one.acknowledged for one in models if one.acknowledged]
     done = [one.done for one in models if one.standing is not Standing.LEFT]

@@ -8,7 +8,10 @@ from disinherit.common import errors
 from tests import ROOT
 
 PROJECT = ROOT
-PRODUCT = ("common", "families", "client", "server", "deploy", "simulations", "cli", "api")
+PRODUCT = (
+    *("common", "families", "client", "server", "deploy", "simulations", "cli", "api"),
+    *("documents", "ui"),
+)
 REASONS = {"Stopped", "Unsupported"}
 """No errors: a user never meets them."""
 

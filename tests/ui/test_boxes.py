@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from disinherit.ui.boxes import FOLDS, find_boxes
-from disinherit.ui.lineage import Lineage
+from disinherit.ui.lineage import SeenLineage
 from disinherit.ui.placing import place
 from disinherit.v1 import graph_pb2
 
@@ -13,7 +13,7 @@ TRANSFER = graph_pb2.INHERITANCE_KIND_TRANSFER
 UNLEARNED = graph_pb2.INHERITANCE_KIND_UNLEARNED
 
 
-def make_lineage(edges: Sequence[tuple[str, str]], owners: int = 3) -> Lineage:
+def make_lineage(edges: Sequence[tuple[str, str]], owners: int = 3) -> SeenLineage:
     """A graph in which `a~1` is what unlearning made of `a`; owners are dealt out by turns."""
     names = list(dict.fromkeys(name for pair in edges for name in pair))
     parents: dict[str, list[graph_pb2.Inheritance]] = {}
@@ -29,7 +29,7 @@ def make_lineage(edges: Sequence[tuple[str, str]], owners: int = 3) -> Lineage:
         )
         for i, name in enumerate(names)
     }
-    return Lineage(records, parents, children)
+    return SeenLineage(records, parents, children)
 
 
 FAN = [("r", f"s{i}") for i in range(6)]

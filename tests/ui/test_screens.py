@@ -21,7 +21,7 @@ from disinherit.ui.screens.campaigns import campaign_values
 from disinherit.ui.screens.new_request import equal_command, to_message
 from disinherit.ui.screens.screen import Page, Screen
 from disinherit.ui.screens.screens import SCREENS
-from disinherit.ui.sessions import Session
+from disinherit.ui.sessions import VisitorSession
 from disinherit.ui.visitors import Visitor
 from disinherit.ui.words import CAMPAIGNS, TASKS, campaign_state
 from disinherit.v1 import coordinator_pb2 as pb
@@ -253,7 +253,7 @@ class Told:
 def needs_of(*answers: Any) -> list[tuple[str, str]]:
     """Kinds and titles of what needs somebody on the overview."""
     report = pb.GetReportResponse(summary=pb.ReportSummary())
-    session = Session(Told(report, *answers), "eve", "viewer")  # type: ignore[arg-type]
+    session = VisitorSession(Told(report, *answers), "eve", "viewer")  # type: ignore[arg-type]
     page = Page(session, QueryParams(""))
     return [(one["kind"], one["title"]) for one in overview.load(page)["needs"]]
 
@@ -327,7 +327,7 @@ def test_every_state_has_a_sign_a_word_and_a_tone() -> None:
 
 
 def test_a_session_is_not_written_with_its_token() -> None:
-    session = Session(Visitor(None, "here", "the-token"), "eve", "viewer")  # type: ignore[arg-type]
+    session = VisitorSession(Visitor(None, "here", "the-token"), "eve", "viewer")  # type: ignore[arg-type]
     assert "the-token" not in repr(session)
 
 

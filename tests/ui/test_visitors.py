@@ -11,7 +11,7 @@ from disinherit.ui.application import Dashboard
 from disinherit.ui.protection import LARGEST_BODY
 from disinherit.ui.screens.screens import SCREENS
 from disinherit.ui.serving import Address
-from disinherit.ui.sessions import IDLE_SECONDS, LONGEST_SECONDS, Session, Sessions
+from disinherit.ui.sessions import IDLE_SECONDS, LONGEST_SECONDS, Sessions, VisitorSession
 from disinherit.ui.visitors import Visitor
 from disinherit.v1 import coordinator_pb2 as pb
 from tests.support import campaign
@@ -174,8 +174,8 @@ def test_a_session_ends_after_an_idle_hour_and_after_half_a_day() -> None:
     now = [0.0]
     sessions = Sessions(lambda: now[0])
 
-    def opened() -> tuple[str, Session]:
-        session = Session(Visitor(None, "here", "t"), "eve", "viewer")  # type: ignore[arg-type]
+    def opened() -> tuple[str, VisitorSession]:
+        session = VisitorSession(Visitor(None, "here", "t"), "eve", "viewer")  # type: ignore[arg-type]
         return sessions.open(session), session
 
     idle, one = opened()

@@ -6,12 +6,12 @@ from typing import Any
 
 from disinherit.common.durations import seconds
 from disinherit.common.errors import InputError
-from disinherit.ui.sessions import Session
+from disinherit.ui.sessions import VisitorSession
 from disinherit.v1 import coordinator_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class CampaignAction:
     """What a person can do with a campaign.
 
     Attributes:
@@ -38,7 +38,7 @@ class Action:
 
 
 ACTIONS = (
-    Action(
+    CampaignAction(
         "approve",
         "Approve",
         "Approved. Owners are asked now.",
@@ -46,7 +46,7 @@ ACTIONS = (
         ("awaiting_approval",),
         ("approver",),
     ),
-    Action(
+    CampaignAction(
         "pause",
         "Pause",
         "Paused. Nothing is sent until it is resumed.",
@@ -54,7 +54,7 @@ ACTIONS = (
         ("running",),
         ("operator",),
     ),
-    Action(
+    CampaignAction(
         "resume",
         "Resume",
         "Resumed.",
@@ -63,7 +63,7 @@ ACTIONS = (
         ("operator", "approver"),
         takes_deadline=True,
     ),
-    Action(
+    CampaignAction(
         "abort",
         "Abort",
         "Aborted. Models that forgot stay as they are.",
@@ -72,7 +72,7 @@ ACTIONS = (
         ("operator", "approver"),
         grave=True,
     ),
-    Action(
+    CampaignAction(
         "rollback",
         "Roll back",
         "Owners are asked to put the old versions back.",
@@ -109,7 +109,7 @@ def offered(campaign: Mapping[str, Any], role: str) -> list[dict[str, Any]]:
     ]
 
 
-def act(session: Session, form: Mapping[str, str]) -> str:
+def act(session: VisitorSession, form: Mapping[str, str]) -> str:
     """Do what a form asks for, with the visitor's token.
 
     Args:
@@ -149,27 +149,27 @@ def equal_command(form: Mapping[str, str]) -> Sequence[str]:
     return words
 
 
-def _approve(session: Session, request_id: str, form: Mapping[str, str]) -> None:
+def _approve(session: VisitorSession, request_id: str, form: Mapping[str, str]) -> None:
     request = pb.ControlRequest(id=request_id, plan_sha256=form.get("plan", ""))
     session.visitor.call(lambda stub: stub.ApproveRequest, request)
 
 
-def _pause(session: Session, request_id: str, form: Mapping[str, str]) -> None:
+def _pause(session: VisitorSession, request_id: str, form: Mapping[str, str]) -> None:
     session.visitor.call(lambda stub: stub.PauseRequest, pb.ControlRequest(id=request_id))
 
 
-def _resume(session: Session, request_id: str, form: Mapping[str, str]) -> None:
+def _resume(session: VisitorSession, request_id: str, form: Mapping[str, str]) -> None:
     request = pb.ResumeRequestRequest(id=request_id)
     if deadline := form.get("deadline", "").strip():
         request.deadline_seconds = seconds(deadline)
     session.visitor.call(lambda stub: stub.ResumeRequest, request)
 
 
-def _abort(session: Session, request_id: str, form: Mapping[str, str]) -> None:
+def _abort(session: VisitorSession, request_id: str, form: Mapping[str, str]) -> None:
     session.visitor.call(lambda stub: stub.AbortRequest, pb.ControlRequest(id=request_id))
 
 
-def _roll_back(session: Session, request_id: str, form: Mapping[str, str]) -> None:
+def _roll_back(session: VisitorSession, request_id: str, form: Mapping[str, str]) -> None:
     reason = form.get("reason", "").strip()
     if not reason:
         raise InputError("Expected a reason for rolling back, but got none. Nothing was changed.")
@@ -177,7 +177,7 @@ def _roll_back(session: Session, request_id: str, form: Mapping[str, str]) -> No
     session.visitor.call(lambda stub: stub.RollBackRequest, request)
 
 
-_CALLS: Mapping[str, Callable[[Session, str, Mapping[str, str]], None]] = {
+_CALLS: Mapping[str, Callable[[VisitorSession, str, Mapping[str, str]], None]] = {
     "approve": _approve,
     "pause": _pause,
     "resume": _resume,

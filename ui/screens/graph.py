@@ -5,7 +5,7 @@ from typing import Any
 
 from disinherit.common.errors import InputError
 from disinherit.ui.boxes import FOLDS, find_boxes
-from disinherit.ui.lineage import Lineage, read_lineage
+from disinherit.ui.lineage import SeenLineage, read_lineage
 from disinherit.ui.placing import Drawing, place
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
@@ -74,7 +74,7 @@ def command(page: Page) -> Sequence[str]:
     return ("graph", "show")
 
 
-def _chosen(page: Page, lineage: Lineage, states: Mapping[str, str]) -> set[str]:
+def _chosen(page: Page, lineage: SeenLineage, states: Mapping[str, str]) -> set[str]:
     """Return the versions to show."""
     shown = set(lineage.records)
     if page.text("campaign"):

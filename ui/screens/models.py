@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from disinherit.common.graph.identifiers import successor_id
-from disinherit.ui.lineage import STATUSES, Lineage, kind_of, read_lineage
+from disinherit.ui.lineage import STATUSES, SeenLineage, kind_of, read_lineage
 from disinherit.ui.screens.campaign import model_values
 from disinherit.ui.screens.campaigns import read_campaigns
 from disinherit.ui.screens.screen import Page
@@ -86,7 +86,7 @@ def record_values(record: graph_pb2.ModelRecord) -> dict[str, Any]:
 
 
 def _edges(
-    edges: Iterable[graph_pb2.Inheritance], lineage: Lineage, end: str
+    edges: Iterable[graph_pb2.Inheritance], lineage: SeenLineage, end: str
 ) -> list[dict[str, Any]]:
     return [
         {
@@ -103,7 +103,7 @@ def _edges(
     ]
 
 
-def _campaigns(page: Page, lineage: Lineage, versions: Sequence[str]) -> list[dict[str, Any]]:
+def _campaigns(page: Page, lineage: SeenLineage, versions: Sequence[str]) -> list[dict[str, Any]]:
     """Return what campaigns did to the versions of a model, the newest first.
 
     A campaign names what it makes of a version after both; those that made none count while they

@@ -12,7 +12,7 @@ from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.common.wire.samples import read_named
 from disinherit.ui.lineage import STATUSES
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.sessions import Session
+from disinherit.ui.sessions import VisitorSession
 from disinherit.ui.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -59,7 +59,7 @@ def command(page: Page) -> Sequence[str]:
     return ("request", "submit", "--forget", "CLASS@MODEL", "--reason", "WHY")
 
 
-def answer(session: Session, form: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
+def answer(session: VisitorSession, form: Mapping[str, str]) -> tuple[Mapping[str, Any], str]:
     """Plan or submit what a form says.
 
     Args:
@@ -139,7 +139,9 @@ def equal_command(form: Mapping[str, str]) -> Sequence[str]:
     return words
 
 
-def _values(session: Session, form: Mapping[str, str], roots: Sequence[str]) -> Mapping[str, Any]:
+def _values(
+    session: VisitorSession, form: Mapping[str, str], roots: Sequence[str]
+) -> Mapping[str, Any]:
     pages = session.visitor.pages(lambda stub: stub.ListModels, pb.ListModelsRequest())
     trained = [
         one
@@ -176,7 +178,7 @@ def _values(session: Session, form: Mapping[str, str], roots: Sequence[str]) -> 
     }
 
 
-def _plan(session: Session, request: Any) -> dict[str, Any]:
+def _plan(session: VisitorSession, request: Any) -> dict[str, Any]:
     """Return what a submission would do."""
     message = pb.PlanRequestRequest(request=request)
     pages = list(session.visitor.pages(lambda stub: stub.PlanRequest, message))

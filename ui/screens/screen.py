@@ -7,7 +7,7 @@ from typing import Any
 from starlette.datastructures import QueryParams
 
 from disinherit.common.errors import InputError
-from disinherit.ui.sessions import Session
+from disinherit.ui.sessions import VisitorSession
 from disinherit.ui.visitors import Visitor
 
 
@@ -20,7 +20,7 @@ class Page:
         query: the parameters after the path.
     """
 
-    session: Session
+    session: VisitorSession
     query: QueryParams
 
     @property

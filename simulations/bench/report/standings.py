@@ -21,7 +21,7 @@ _NAMED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class AimsMet:
     """How many aims a method meets.
 
     Attributes:
@@ -43,14 +43,14 @@ def judged_methods(run: Record, cells: Sequence[Record]) -> dict[str, list[Judge
     return {method: judge(cells, method, declared["rival"]) for method in declared["methods"]}
 
 
-def aims_matrix(judged: Mapping[str, Sequence[Judged]]) -> tuple[list[str], list[Standing]]:
+def aims_matrix(judged: Mapping[str, Sequence[Judged]]) -> tuple[list[str], list[AimsMet]]:
     """Return the aims, and for each method how many of all and of each it meets."""
     tallies = {method: {one.aim: one for one in tally(found)} for method, found in judged.items()}
     aims = _alike(list(dict.fromkeys(aim for found in tallies.values() for aim in found)))
     rows = []
     for method, found in judged.items():
         cells = [_met(tallies[method].get(aim)) for aim in aims]
-        rows.append(Standing(method, _level(*totals(found)), tuple(cells)))
+        rows.append(AimsMet(method, _level(*totals(found)), tuple(cells)))
     return aims, rows
 
 
