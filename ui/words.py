@@ -102,18 +102,6 @@ def task_state(name: str) -> State:
     return TASKS.get(name) or State("·", name.replace("_", " "), "calm", UNKNOWN.meaning)
 
 
-def as_time(microseconds: int) -> str | None:
-    """Return a time as ISO 8601 in UTC; `None` for 0.
-
-    Example:
-        >>> as_time(1_000_000)
-        '1970-01-01T00:00:01+00:00'
-    """
-    if not microseconds:
-        return None
-    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
-
-
 def now() -> datetime:
     """Return the time on this machine, in UTC."""
     return datetime.now(UTC)

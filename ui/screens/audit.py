@@ -8,8 +8,8 @@ from disinherit.common.audit.chain import AuditEntry
 from disinherit.common.audit.dsse import TrustedKeys, key_block
 from disinherit.common.audit.export import verify_lines
 from disinherit.common.errors import InputError
+from disinherit.documents.words import as_time
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 
 SHOWN = 200

@@ -8,11 +8,12 @@ import grpc
 
 from disinherit.common.errors import DisinheritError
 from disinherit.common.wire.remedies import REMEDIES, remedy_word
+from disinherit.documents.words import as_time
 from disinherit.ui.screens.actions import offered
 from disinherit.ui.screens.campaigns import campaign_values
 from disinherit.ui.screens.owners import read_owners
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import TASKS, WORST_FIRST, as_time, now
+from disinherit.ui.words import TASKS, WORST_FIRST, now
 from disinherit.v1 import coordinator_pb2 as pb
 
 _DONE = ("verified", "exempt", "rolled_back")

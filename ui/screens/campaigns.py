@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from disinherit.documents.words import count
+from disinherit.documents.words import as_time, count
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import OPEN, TASKS, as_time, campaign_state, listed, now
+from disinherit.ui.words import OPEN, TASKS, campaign_state, listed, now
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from disinherit.common.graph.identifiers import successor_id
+from disinherit.documents.words import as_time
 from disinherit.ui.lineage import STATUSES, SeenLineage, kind_of, read_lineage
 from disinherit.ui.screens.campaign import model_values
 from disinherit.ui.screens.campaigns import read_campaigns
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 

@@ -10,10 +10,10 @@ from disinherit.common.wire.received import received_request
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut, Wave
 from disinherit.common.wire.samples import read_named
+from disinherit.documents.words import as_time
 from disinherit.ui.lineage import STATUSES
 from disinherit.ui.screens.screen import Page
 from disinherit.ui.sessions import VisitorSession
-from disinherit.ui.words import as_time
 from disinherit.v1 import coordinator_pb2 as pb
 
 KINDS = ("classes", "samples", "client")

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from disinherit.documents.words import as_time
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import as_time, now
+from disinherit.ui.words import now
 from disinherit.v1 import coordinator_pb2 as pb
 
 SOON = timedelta(days=14)
