@@ -1,6 +1,6 @@
 """Actions on a campaign: to whom they are offered, what has to be typed, and their calls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,18 +135,6 @@ def act(session: VisitorSession, form: Mapping[str, str]) -> str:
         )
     _CALLS[name](session, request_id, form)
     return action.done
-
-
-def equal_command(form: Mapping[str, str]) -> Sequence[str]:
-    """Return the command that does the same as a form."""
-    words = ["request", form["action"], form["id"]]
-    if form.get("plan"):
-        words += ["--plan", form["plan"]]
-    if form.get("deadline"):
-        words += ["--deadline", form["deadline"]]
-    if form.get("reason"):
-        words += ["--reason", form["reason"]]
-    return words
 
 
 def _approve(session: VisitorSession, request_id: str, form: Mapping[str, str]) -> None:

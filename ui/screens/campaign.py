@@ -6,7 +6,6 @@ from typing import Any
 
 import grpc
 
-from disinherit.common.errors import DisinheritError
 from disinherit.common.wire.remedies import REMEDIES, remedy_word
 from disinherit.documents.words import as_time
 from disinherit.ui.screens.actions import offered
@@ -210,14 +209,10 @@ def _timeline(page: Page, request_id: str) -> list[dict[str, Any]]:
             if event.kind not in ("owner_online", "owner_offline"):
                 events.append(_event(event))
     except grpc.RpcError as error:
-        raise _refused(page, error) from None
+        raise page.visitor.explain(error) from None
     finally:
         call.cancel()
     return events[: -MOST_EVENTS - 1 : -1]
-
-
-def _refused(page: Page, error: grpc.RpcError) -> DisinheritError:
-    return page.visitor.explain(error)
 
 
 def _event(event: pb.FleetEvent) -> dict[str, Any]:
