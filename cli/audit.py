@@ -18,6 +18,7 @@ from disinherit.common.audit.dsse import TrustedKeys, key_block, read_envelope
 from disinherit.common.audit.export import LONGEST_LINE, Header, read_header, verify_lines
 from disinherit.common.errors import AuditError
 from disinherit.common.files import write_atomic
+from disinherit.documents.campaign.gathering import gather_attestation
 from disinherit.v1 import coordinator_pb2 as pb
 
 app = Commands("Export the audit log, and verify an export.")
@@ -130,7 +131,7 @@ def attest(
 
     It attests the procedure and its gaps, and is no proof of erasure.
     """
-    data = ask_attestation(connection, request_id)
+    data = gather_attestation(connection, request_id)
     envelope = read_envelope(data)
     predicate = read_statement(envelope)["predicate"]
     write_atomic(out, data)
@@ -151,18 +152,6 @@ def attest(
         print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'no known gaps'}")
         print_line(f"signed by {', '.join(envelope.signatures)}")
     return 0
-
-
-def ask_attestation(connection: Connection, request_id: str) -> bytes:
-    """Return the attestation of a request that has ended, as the bytes of its file.
-
-    Raises:
-        DisinheritError: if a call fails.
-    """
-    parts = connection.stream(
-        lambda stub: stub.GetAttestation, pb.GetAttestationRequest(id=request_id)
-    )
-    return b"".join(part.data for part in parts) + b"\n"
 
 
 @app.command(

@@ -9,7 +9,6 @@ import typer
 from rich.table import Table
 
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.graph_sources import ask_graph
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.files import write_atomic
@@ -19,6 +18,7 @@ from disinherit.common.graph.proto import (
     inheritance_to_proto,
     record_to_proto,
 )
+from disinherit.documents.campaign.gathering import gather_graph
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def import_graph(
         elif out is not None:
             known = _read_file(out)
         else:
-            known = InheritanceGraph() if dry_run else ask_graph(connection)
+            known = InheritanceGraph() if dry_run else gather_graph(connection)
         imported = import_families(
             sources,
             origin=Origin(origin),

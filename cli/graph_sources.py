@@ -9,8 +9,7 @@ from disinherit.cli.connection import Connection
 from disinherit.common.errors import GraphError
 from disinherit.common.graph.formats import load_graph
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
-from disinherit.v1 import coordinator_pb2 as pb
+from disinherit.documents.campaign.gathering import gather_graph
 
 SourceArgument = Annotated[
     Path | None,
@@ -36,20 +35,7 @@ def find_graph(source: Path | None, connection: Connection) -> InheritanceGraph:
     Raises:
         DisinheritError: if it does not exist, or the call fails.
     """
-    return ask_graph(connection) if source is None else read_graph(source)
-
-
-def ask_graph(connection: Connection) -> InheritanceGraph:
-    """Return the coordinator's graph.
-
-    Raises:
-        DisinheritError: if the call fails.
-    """
-    parts = list(connection.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()))
-    return InheritanceGraph(
-        (record_from_proto(one) for part in parts for one in part.models),
-        (inheritance_from_proto(one) for part in parts for one in part.edges),
-    )
+    return gather_graph(connection) if source is None else read_graph(source)
 
 
 def read_graph(source: Path) -> InheritanceGraph:

@@ -6,12 +6,12 @@ import typer
 
 from disinherit.cli.completion import complete_models
 from disinherit.cli.connection import Connection, connected
-from disinherit.cli.graph_sources import ask_graph
 from disinherit.cli.graph_tree import check_model, print_tree
 from disinherit.cli.lineages import describe
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.cli.tables import moment, print_facts
 from disinherit.common.graph.lineages import Lineage, children_of, first_versions, fold_versions
+from disinherit.documents.campaign.gathering import gather_graph
 
 SHOW_EXAMPLES = "Example: disinherit model show r1"
 LINEAGE_EXAMPLES = "Example: disinherit model lineage r4"
@@ -25,7 +25,7 @@ ModelId = Annotated[
 @connected
 def show(connection: Connection, model_id: ModelId, form: FormatOption = Format.TABLE) -> int:
     """Print a model: its versions, parents, children, classes and data."""
-    graph = ask_graph(connection)
+    graph = gather_graph(connection)
     models = fold_versions(graph)
     model = _find(models, model_id)
     below = children_of(models)[model.id]
@@ -84,7 +84,7 @@ def show(connection: Connection, model_id: ModelId, form: FormatOption = Format.
 @connected
 def lineage(connection: Connection, model_id: ModelId, form: FormatOption = Format.TABLE) -> int:
     """Print what a model came from, and the tree of what was derived from it."""
-    graph = ask_graph(connection)
+    graph = gather_graph(connection)
     models = fold_versions(graph)
     model = _find(models, model_id)
     ancestors = _ancestors(models, first_versions(models), model.id)

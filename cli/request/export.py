@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.audit import ask_attestation
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
 from disinherit.cli.output import print_line
@@ -21,6 +20,7 @@ from disinherit.common.exports.mlflow_runs import write_run
 from disinherit.common.exports.model_cards import write_section
 from disinherit.common.exports.openlineage import run_event, run_id
 from disinherit.common.files import write_atomic
+from disinherit.documents.campaign.gathering import gather_attestation
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -73,7 +73,7 @@ def export(
     """
     if model and form is not ExportForm.CARD:
         raise InputError(f"Expected --model with --as card only, but got --as {form}.")
-    data = ask_attestation(connection, request_id)
+    data = gather_attestation(connection, request_id)
     report = without_words(ask_report(connection, request_id))
     statement = read_statement(read_envelope(data))
     done = FinishedRequest(statement["predicate"], data, report)

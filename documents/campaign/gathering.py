@@ -56,12 +56,10 @@ def gather_records(caller: Caller, report: Mapping[str, Any]) -> CampaignRecords
     request = report["request"]
     attestation = b""
     if known and request["state"] in _ENDED:
-        ask = pb.GetAttestationRequest(id=request["id"])
-        parts = caller.stream(lambda stub: stub.GetAttestation, ask)
-        attestation = b"".join(part.data for part in parts) + b"\n"
+        attestation = gather_attestation(caller, request["id"])
     return CampaignRecords(
         report=report,
-        graph=_graph(caller),
+        graph=gather_graph(caller),
         keys=[one.key_id for one in known if not one.revoked_us],
         attestation_sha256=hashlib.sha256(attestation).hexdigest() if attestation else "",
         made=datetime.now(UTC),
@@ -69,7 +67,23 @@ def gather_records(caller: Caller, report: Mapping[str, Any]) -> CampaignRecords
     )
 
 
-def _graph(caller: Caller) -> InheritanceGraph:
+def gather_attestation(caller: Caller, request_id: str) -> bytes:
+    """Return the signed attestation of a request that has ended, as the content of its file.
+
+    Raises:
+        DisinheritError: if the call fails.
+    """
+    ask = pb.GetAttestationRequest(id=request_id)
+    parts = caller.stream(lambda stub: stub.GetAttestation, ask)
+    return b"".join(part.data for part in parts) + b"\n"
+
+
+def gather_graph(caller: Caller) -> InheritanceGraph:
+    """Return the coordinator's graph.
+
+    Raises:
+        DisinheritError: if the call fails.
+    """
     parts = list(caller.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()))
     return InheritanceGraph(
         (record_from_proto(one) for part in parts for one in part.models),

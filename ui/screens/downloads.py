@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from disinherit.common.errors import InputError
 from disinherit.common.graph.formats import dump_graph
-from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.proto import inheritance_from_proto, record_from_proto
-from disinherit.documents.campaign.gathering import gather_records, gather_report
+from disinherit.documents.campaign.gathering import (
+    gather_attestation,
+    gather_graph,
+    gather_records,
+    gather_report,
+)
 from disinherit.documents.campaign.letter import write_letter
 from disinherit.documents.campaign.page import render_campaign
 from disinherit.documents.campaign.values import report_values
@@ -42,9 +45,7 @@ class Download:
 def attestation(page: Page) -> Download:
     """Return the signed attestation of a request that has ended."""
     request_id = page.needed("id", "?id=forget-0123456789ab")
-    message = pb.GetAttestationRequest(id=request_id)
-    parts = page.visitor.stream(lambda stub: stub.GetAttestation, message)
-    data = b"".join(part.data for part in parts) + b"\n"
+    data = gather_attestation(page.visitor, request_id)
     return Download(f"{request_id}.attestation.json", data, "application/json")
 
 
@@ -78,11 +79,7 @@ def graph(page: Page) -> Download:
     form = page.needed("as", "?as=graphml")
     if form not in GRAPHS:
         raise InputError(f"Expected one of {', '.join(GRAPHS)}, but got {form[:50]!r}.")
-    parts = list(page.visitor.stream(lambda stub: stub.GetGraph, pb.GetGraphRequest()))
-    found = InheritanceGraph(
-        (record_from_proto(one) for part in parts for one in part.models),
-        (inheritance_from_proto(one) for part in parts for one in part.edges),
-    )
+    found = gather_graph(page.visitor)
     if form == "svg":
         depth = page.number("depth", 2)
         text = draw_file(found, around=page.text("around"), depth=depth)
