@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from disinherit.documents.words import count, joined, number, plain, signed, typographic
+from disinherit.documents.words import count, joined, minute, number, plain, signed, typographic
 
 LONG_TABLE = 24
 """Rows above which a table can be sorted and filtered, and charts show the worst only."""
@@ -50,6 +50,7 @@ def environment(package: str = "disinherit.documents") -> Environment:
         plain=lambda value: typographic(plain(value)),
         minus=typographic,
         joined=joined,
+        minute=minute,
     )
     found.globals.update(count=count)
     return found

@@ -80,3 +80,23 @@ def as_time(microseconds: int) -> str | None:
     if not microseconds:
         return None
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="seconds")
+
+
+def day(when: str | None) -> str:
+    """Return the day of a time in ISO 8601; `""` for none.
+
+    Example:
+        >>> day("2026-11-29T05:39:59+00:00"), day(None)
+        ('2026-11-29', '')
+    """
+    return (when or "")[:10]
+
+
+def minute(when: str | None) -> str:
+    """Return a time in ISO 8601 to the minute; `""` for none.
+
+    Example:
+        >>> minute("2026-11-29T05:39:59+00:00")
+        '2026-11-29 05:39'
+    """
+    return (when or "")[:16].replace("T", " ")

@@ -17,23 +17,3 @@ def answer_due(received: datetime) -> datetime:
     year, month = received.year + received.month // 12, received.month % 12 + 1
     last = calendar.monthrange(year, month)[1]
     return received.replace(year=year, month=month, day=min(received.day, last))
-
-
-def day(when: str | None) -> str:
-    """Return the day of a time in ISO 8601; `""` for none.
-
-    Example:
-        >>> day("2026-11-29T05:39:59+00:00"), day(None)
-        ('2026-11-29', '')
-    """
-    return (when or "")[:10]
-
-
-def minute(when: str | None) -> str:
-    """Return a time in ISO 8601 to the minute; `""` for none.
-
-    Example:
-        >>> minute("2026-11-29T05:39:59+00:00")
-        '2026-11-29 05:39'
-    """
-    return (when or "")[:16].replace("T", " ")

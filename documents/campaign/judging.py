@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from disinherit.common.audit.gaps import GapKind
-from disinherit.documents.campaign.deadlines import answer_due, day
+from disinherit.documents.campaign.deadlines import answer_due
 from disinherit.documents.campaign.members import AffectedModel, CampaignRecords, received_at
 from disinherit.documents.standing import Standing
 from disinherit.documents.verdict import Level, Pair, Verdict, gaps_of, notable, with_worst
-from disinherit.documents.words import count, joined
+from disinherit.documents.words import count, day, joined
 
 _RUNNING = {
     "awaiting_approval": "Nothing was done yet: the request waits for an approval",

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterator
 
 from disinherit.documents.campaign.copies import copies_in_words
-from disinherit.documents.campaign.deadlines import day
 from disinherit.documents.campaign.members import (
     AffectedModel,
     CampaignRecords,
@@ -14,7 +13,7 @@ from disinherit.documents.campaign.members import (
 )
 from disinherit.documents.campaign.recipients import recipients
 from disinherit.documents.standing import Standing
-from disinherit.documents.words import count, joined
+from disinherit.documents.words import count, day, joined
 
 _WIDTH = 78
 _OPEN = (Standing.OPEN, Standing.FAILED, Standing.KEPT)

@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from disinherit.common.wire.remedies import REMEDIES
 from disinherit.documents.campaign.copies import copies_in_words, kind_words, superseded
-from disinherit.documents.campaign.deadlines import answer_due, day, minute
+from disinherit.documents.campaign.deadlines import answer_due
 from disinherit.documents.campaign.evidence_words import (
     attack_limit,
     old_weights_limit,
@@ -28,7 +28,7 @@ from disinherit.documents.lineage.drawing import draw_lineage, draw_owners
 from disinherit.documents.lineage.folding import CROWDED
 from disinherit.documents.pages import LONG_TABLE, WORST, environment, sorting
 from disinherit.documents.standing import ShownEdge, ShownModel, counted
-from disinherit.documents.words import count
+from disinherit.documents.words import count, day
 
 _CONTENTS = (
     ("request", "What was asked"),
@@ -53,9 +53,8 @@ def render_campaign(records: CampaignRecords) -> str:
     received = received_at(report)
     edges = _edges(records, found)
     picture, left_out = draw_lineage(_pictured(records, found), edges, {one.id for one in found})
-    pages = environment()
-    pages.filters["minute"] = minute
-    return pages.get_template("campaign.html.j2").render(
+    page = environment().get_template("campaign.html.j2")
+    return page.render(
         kind="Erasure report",
         id=report["request"]["id"],
         version=records.version,
