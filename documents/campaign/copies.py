@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelStatus
-from disinherit.documents.words import count
+from disinherit.documents.words import count, joined
 
 _QUANTISED = ("int8", "nf4")
 _NOUNS = {
@@ -58,7 +58,7 @@ def copies_in_words(kinds: Iterable[str]) -> str:
     """
     found = Counter(kinds)
     words = [count(found[kind], *nouns) for kind, nouns in _NOUNS.items() if found[kind]]
-    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])) or "no copies"
+    return joined(words) if words else "no copies"
 
 
 def superseded(graph: InheritanceGraph, models: Iterable[str]) -> list[str]:
