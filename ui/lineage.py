@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import networkx as nx
+
 from disinherit.common.errors import NotFoundError
 from disinherit.ui.visitors import Visitor
 from disinherit.v1 import coordinator_pb2 as pb
@@ -154,17 +156,7 @@ def generations(models: Collection[str], edges: Iterable[tuple[str, str]]) -> di
         >>> generations(["a", "b", "c"], [("a", "b"), ("b", "c"), ("a", "c")])
         {'a': 0, 'b': 1, 'c': 2}
     """
-    children: dict[str, list[str]] = {}
-    waiting = dict.fromkeys(models, 0)
-    for parent, child in edges:
-        children.setdefault(parent, []).append(child)
-        waiting[child] += 1
-    found = {one: 0 for one, count in waiting.items() if not count}
-    level = list(found)
-    for one in level:
-        for child in children.get(one, ()):
-            found[child] = max(found.get(child, 0), found[one] + 1)
-            waiting[child] -= 1
-            if not waiting[child]:
-                level.append(child)
-    return {one: found.get(one, 0) for one in models}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(models)
+    graph.add_edges_from(edges)
+    return {one: i for i, some in enumerate(nx.topological_generations(graph)) for one in some}
