@@ -1,4 +1,4 @@
-"""Safe text from outside: JSON and TOML with bounded nesting, and printable lines.
+"""Safe text from outside: JSON and TOML with bounded nesting, and printable and short lines.
 
 The standard parsers, and all code that walks their values, fail in various ways at values nested
 thousands of times.  A few kilobytes suffice for that.
@@ -96,6 +96,23 @@ def one_line(text: str, most: int = REASON.most) -> str:
         return text
     beginning = text[: 2 * most]  # bounds the work
     return " ".join(_printable(beginning).split())[:most]
+
+
+def elide(text: str, length: int) -> str:
+    """Shorten a text in the middle: ids of versions differ at both ends.
+
+    Args:
+        text: the text.
+        length: most characters, at least 2.
+
+    Example:
+        >>> elide("resnet-hospital-a~2", 11)
+        'resne…l-a~2'
+    """
+    if len(text) <= length:
+        return text
+    head = length // 2
+    return f"{text[:head]}…{text[head + 1 - length :]}"
 
 
 def check_utf8(text: str, what: str, error: type[InputError] = InputError) -> None:

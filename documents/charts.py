@@ -10,8 +10,9 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
+from disinherit.common.text import elide
 from disinherit.documents.intervals import Share
-from disinherit.documents.svg import elide, rect, svg, text
+from disinherit.documents.svg import rect, svg, text
 from disinherit.documents.words import number
 
 _CHAR = 6.3  # pixels a character of the 11 px labels takes, on average

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from disinherit.documents.svg import elide, rect, svg, text
+from disinherit.common.text import elide
+from disinherit.documents.svg import rect, svg, text
 from disinherit.documents.words import typographic
 
 SERIES = 8

@@ -11,19 +11,6 @@ from markupsafe import Markup, escape
 from disinherit.documents.standing import ShownModel
 
 
-def elide(value: str, length: int) -> str:
-    """Shorten `value` in the middle: ids of versions differ at both ends.
-
-    Example:
-        >>> elide("resnet-hospital-a~2", 11)
-        'resne…l-a~2'
-    """
-    if len(value) <= length:
-        return value
-    head = length // 2
-    return value[:head] + "…" + value[len(value) - (length - head - 1) :]
-
-
 def svg(width: float, height: float, label: str, body: Sequence[str], css: str) -> Markup:
     """Wrap `body` (safe SVG) as an image of `width` by `height` with a label of what it shows."""
     return Markup(

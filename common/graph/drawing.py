@@ -15,6 +15,7 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.layout import lay_out
 from disinherit.common.graph.pictures import DrawnModel, find_picture
 from disinherit.common.graph.records import Inheritance, InheritanceKind
+from disinherit.common.text import elide
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +175,11 @@ def _draw_box(axes: Any, model: DrawnModel, place: _Point, scale: float) -> None
     name = {"ha": "center", "va": "center", "zorder": 4}
     x += _BOX_WIDTH / 2
     up = 0.04 if model.became else 0.0
-    shown, owner = _elide(model.id, 15), _elide(model.owner, 20)
+    shown, owner = elide(model.id, 15), elide(model.owner, 20)
     axes.text(x, y + 0.1 + up, shown, size=10 * scale, weight="bold", color=_INK, **name)
     axes.text(x, y - 0.12 + 2 * up, owner, size=8 * scale, color=_MUTED, **name)
     if model.became:
-        axes.text(x, y - 0.18, _elide(model.became, 22), size=7 * scale, color=_INK, **name)
+        axes.text(x, y - 0.18, elide(model.became, 22), size=7 * scale, color=_INK, **name)
 
 
 def _draw_edge(
@@ -264,14 +265,6 @@ def _legend(present: Collection[str], edges: Sequence[Inheritance]) -> list[Any]
     if any(edge.kind is InheritanceKind.UNLEARNED for edge in edges):
         entries.append(Line2D([], [], color=_LINE, linestyle="--", label="unlearned"))
     return entries
-
-
-def _elide(text: str, length: int) -> str:
-    """Shorten a text in the middle: ids of versions differ at both ends."""
-    if len(text) <= length:
-        return text
-    head = length // 2
-    return f"{text[:head]}…{text[head + 1 - length :]}"
 
 
 def _escape(text: str) -> str:

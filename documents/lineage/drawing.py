@@ -10,10 +10,11 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from disinherit.common.graph.layout import Key, lay_out
+from disinherit.common.text import elide
 from disinherit.documents.lineage.folding import CROWDED, MOST_BOXES, Box, Folded, fold
 from disinherit.documents.lineage.strips import by_generation, by_owner, draw_strips
 from disinherit.documents.standing import ShownEdge, ShownModel, counted
-from disinherit.documents.svg import elide, item, rect, text
+from disinherit.documents.svg import item, rect, text
 
 _COLUMNS, _HIGHEST = 6, 2400.0  # of a picture that can be read on a page
 _WIDTH, _HEIGHT, _ROW, _MARGIN = 124.0, 44.0, 60.0, 8.0

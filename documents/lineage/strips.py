@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from markupsafe import Markup, escape
 
+from disinherit.common.text import elide
 from disinherit.documents.standing import ShownEdge, ShownModel, Standing, counted
-from disinherit.documents.svg import elide, item, rect, text
+from disinherit.documents.svg import item, rect, text
 
 _CELL, _PER_LINE, _LEFT, _COUNTS = 15.0, 48, 112.0, 190.0
 _MOST = 1500  # squares; beyond that a line has only its counts
