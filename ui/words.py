@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from disinherit.v1 import coordinator_pb2 as pb
-
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -83,18 +81,6 @@ OPEN = ("awaiting_approval", "running", "paused", "halted", "rolling_back")
 """States of campaigns that have not ended."""
 
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-
-
-def campaign_state(state: int) -> str:
-    """Return the name of a campaign's state.
-
-    Example:
-        >>> campaign_state(1)
-        'awaiting_approval'
-    """
-    if state not in pb.CampaignState.values():
-        return str(state)  # of a later release
-    return pb.CampaignState.Name(pb.CampaignState.ValueType(state))[15:].lower()
 
 
 def task_state(name: str) -> State:

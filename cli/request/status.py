@@ -14,6 +14,7 @@ from disinherit.cli.request.plan import (
 )
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import Cell, moment, print_facts, state_text
+from disinherit.documents.campaign.values import campaign_state
 from disinherit.v1 import coordinator_pb2 as pb
 
 
@@ -23,10 +24,9 @@ def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
     Lists and watches have the number of samples instead of their digests.
     """
     counts = status.sample_counts or [len(root.samples) for root in status.request.roots]
-    state = pb.CampaignState.Name(status.state).removeprefix("CAMPAIGN_STATE_").lower()
     return {
         "id": status.request.id,
-        "state": state,
+        "state": campaign_state(status.state),
         "tasks": dict(sorted(status.tasks.items())),
         "reason": status.request.reason,
         "roots": [

@@ -21,13 +21,28 @@ def report_values(summary: pb.ReportSummary, models: Sequence[pb.ModelReport]) -
     return _summary(summary) | {"models": [_model(model) for model in models]}
 
 
+def campaign_state(state: int) -> str:
+    """Return the name of a campaign's state; one of a later release has its number only.
+
+    Example:
+        >>> campaign_state(1)
+        'awaiting_approval'
+        >>> campaign_state(99)
+        '99'
+    """
+    if state not in pb.CampaignState.values():
+        return str(state)
+    name = pb.CampaignState.Name(pb.CampaignState.ValueType(state))
+    return name.removeprefix("CAMPAIGN_STATE_").lower()
+
+
 def _asked(summary: pb.ReportSummary) -> dict[str, Any]:
     status = summary.status
     request = status.request
     counts = status.sample_counts or [len(root.samples) for root in request.roots]
     return {
         "id": request.id,
-        "state": pb.CampaignState.Name(status.state).removeprefix("CAMPAIGN_STATE_").lower(),
+        "state": campaign_state(status.state),
         "reason": request.reason,
         "roots": [
             {"model": root.model_id, "classes": list(root.classes), "sample_count": count}

@@ -12,6 +12,7 @@ import typer.main
 from starlette.datastructures import QueryParams
 
 from disinherit.cli.main import app, run
+from disinherit.documents.campaign.values import campaign_state
 from disinherit.documents.pages import WORST
 from disinherit.ui.application import Dashboard
 from disinherit.ui.rendering import accuracy_plot, render
@@ -23,7 +24,7 @@ from disinherit.ui.screens.screen import Page, Screen
 from disinherit.ui.screens.screens import SCREENS
 from disinherit.ui.sessions import VisitorSession
 from disinherit.ui.visitors import Visitor
-from disinherit.ui.words import CAMPAIGNS, TASKS, campaign_state
+from disinherit.ui.words import CAMPAIGNS, TASKS
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from tests.support import campaign

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from disinherit.documents.campaign.values import campaign_state
 from disinherit.documents.words import as_time, count
 from disinherit.ui.screens.screen import Page
-from disinherit.ui.words import OPEN, TASKS, campaign_state, listed, now
+from disinherit.ui.words import OPEN, TASKS, listed, now
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
