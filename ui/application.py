@@ -127,7 +127,7 @@ class Dashboard:
     def _failed(
         self, request: Request, session: VisitorSession, error: DisinheritError
     ) -> Response:
-        status = next(code for kind, code in _STATUS if isinstance(error, kind))
+        status = _status(error)
         if status == 401:
             self.sessions.end(session)
         if not _wants_page(request):
@@ -174,8 +174,7 @@ class Dashboard:
             visitor = self._visitor(form.get("token", "").strip())
             session = await run_in_threadpool(introduced, visitor)
         except DisinheritError as error:
-            status = next(code for kind, code in _STATUS if isinstance(error, kind))
-            return self._sign_in_form(request, str(error), status)
+            return self._sign_in_form(request, str(error), _status(error))
         response = RedirectResponse(_local(form.get("next", "")) or "/", 303)
         self._cookies.set_session(response, self.sessions.open(session))
         return response
@@ -293,6 +292,10 @@ async def _loaded(screen: Screen, page: Page) -> Mapping[str, Any]:
             f"is for {page.session.role}."
         )
     return await run_in_threadpool(screen.load, page)
+
+
+def _status(error: DisinheritError) -> int:
+    return next(code for kind, code in _STATUS if isinstance(error, kind))
 
 
 def _check_key(session: VisitorSession, form: Mapping[str, str]) -> None:
