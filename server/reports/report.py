@@ -19,8 +19,7 @@ from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, Cove
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import entries_about
 from disinherit.server.store.audit_events import (
-    OF_EVENT,
-    OF_OUTCOME,
+    DECISIONS,
     AuditKind,
     graph_details,
     method_details,
@@ -35,16 +34,6 @@ from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 _NEVER = ModelTimes()
-_DECISIONS = frozenset(
-    kind.value
-    for kind in (
-        *OF_EVENT.values(),
-        *OF_OUTCOME.values(),
-        AuditKind.RECEIVED,
-        AuditKind.RESENT,
-        AuditKind.WAVE_DECIDED,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +170,7 @@ def make_report(db: Connection, request_id: str) -> Report:
         gaps=tuple(find_gaps(method_details(request.method), statement_models)),
         entries=len(entries),
         head=entries[-1].hash if entries else "",
-        decisions=tuple(entry for entry in entries if entry.event.kind in _DECISIONS),
+        decisions=tuple(entry for entry in entries if entry.event.kind in DECISIONS),
     )
 
 

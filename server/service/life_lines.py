@@ -12,18 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from disinherit.common.limits import clipped
-from disinherit.server.store.audit_events import COORDINATOR, OF_EVENT, OF_OUTCOME, AuditKind
+from disinherit.server.store.audit_events import COORDINATOR, DECISIONS, AuditKind
 from disinherit.v1 import coordinator_pb2 as pb
 
 _LOG = logging.getLogger(__name__)
-_TOLD = frozenset(
-    kind.value
-    for kind in (
-        *OF_EVENT.values(),
-        *OF_OUTCOME.values(),
-        AuditKind.RECEIVED,
-        AuditKind.RESENT,
-        AuditKind.WAVE_DECIDED,
+_TOLD = DECISIONS.union(
+    (
         AuditKind.FAILED,
         AuditKind.INEFFECTIVE,
         AuditKind.HARMFUL,

@@ -108,6 +108,17 @@ OF_OUTCOME: Mapping[CampaignState, AuditKind] = {
 }
 """State of a campaign after a pass."""
 
+DECISIONS = frozenset(
+    (
+        *OF_EVENT.values(),
+        *OF_OUTCOME.values(),
+        AuditKind.RECEIVED,
+        AuditKind.RESENT,
+        AuditKind.WAVE_DECIDED,
+    )
+)
+"""Decisions about a whole request, from its submission to its end."""
+
 OF_TASK: Mapping[TaskState, AuditKind] = {
     TaskState.PENDING: AuditKind.PLANNED,
     TaskState.SENT: AuditKind.SENT,
