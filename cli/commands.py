@@ -1,6 +1,7 @@
 """Commands of the command line: loaded when they run, helped in panels, suggested by name."""
 
 import copy
+import functools
 import importlib
 import os
 import shutil
@@ -179,6 +180,11 @@ class Commands(typer.Typer):
         """Return a decorator that registers a function as a command."""
         settings = {"cls": Command, "context_settings": self.info.context_settings}
         return super().command(name, **{**settings, **options})
+
+
+def options_in(panel: str) -> Callable[..., Any]:
+    """Return `typer.Option` for the options in a panel of a command's help."""
+    return functools.partial(typer.Option, rich_help_panel=panel)
 
 
 def write_heading(text: str) -> str:

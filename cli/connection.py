@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-import typer
-
-from disinherit.cli.commands import CONNECTION
+from disinherit.cli.commands import CONNECTION, options_in
 from disinherit.common.connecting import find_cause
 from disinherit.common.errors import (
     CampaignError,
@@ -55,8 +53,7 @@ PageAsk = TypeVar("PageAsk", bound=_Paged)
 Page = TypeVar("Page", bound=_Page)
 
 
-def _connection(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=CONNECTION, **settings)
+_connection = options_in(CONNECTION)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,12 @@
 """Options of the method of a request, for every command that takes them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-
-from disinherit.cli.commands import METHOD
+from disinherit.cli.commands import METHOD, options_in
 from disinherit.common.encodings import Encoding
 from disinherit.common.method import DeltaCode, Mechanism, MergeRule, Reference
 
-
-def _option(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=METHOD, **settings)
-
-
+_option = options_in(METHOD)
 _ROOT_METHODS = ("auto", "replay", "ekfac", "neggrad+", "finetune", "distil", "dampening")
 """Those that are installed with this package."""
 

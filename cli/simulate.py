@@ -1,11 +1,11 @@
 """`disinherit simulate`: runs of scenarios with adjustable settings, and their reports."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from disinherit.cli.commands import TRAINING
+from disinherit.cli.commands import TRAINING, options_in
 from disinherit.cli.completion import names_in
 from disinherit.cli.method_options import (
     AlphaOption,
@@ -50,8 +50,7 @@ DATASETS = (
 """Names of data sets, which take seconds to ask for."""
 
 
-def _training(**settings: Any) -> Any:
-    return typer.Option(rich_help_panel=TRAINING, **settings)
+_training = options_in(TRAINING)
 
 
 def simulate(

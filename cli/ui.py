@@ -1,12 +1,13 @@
 """`disinherit ui`: the web dashboard, over a coordinator or over folders of runs."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from disinherit.cli.commands import CONNECTION
+from disinherit.cli.commands import CONNECTION, options_in
 from disinherit.cli.connection import Connection
 from disinherit.cli.output import warn_line
 
@@ -21,6 +22,9 @@ EXAMPLES = (
     "--tls-cert ui.pem --tls-key ui.key"
 )
 
+_connection = options_in(CONNECTION)
+_pem = functools.partial(_connection, metavar="PEM")
+
 
 def ui(
     runs: Annotated[
@@ -32,40 +36,29 @@ def ui(
     ] = None,
     server: Annotated[
         str,
-        typer.Option(
+        _connection(
             metavar="HOST:PORT",
             envvar="DISINHERIT_SERVER",
             show_envvar=False,
-            rich_help_panel=CONNECTION,
             help="The coordinator to show; DISINHERIT_SERVER by default.",
         ),
     ] = "",
     ca: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PEM",
-            envvar="DISINHERIT_CA",
-            rich_help_panel=CONNECTION,
-            help="The authority that signed the coordinator's certificate.",
+        _pem(
+            envvar="DISINHERIT_CA", help="The authority that signed the coordinator's certificate."
         ),
     ] = None,
     client_cert: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PEM",
+        _pem(
             envvar="DISINHERIT_CERT",
-            rich_help_panel=CONNECTION,
             help="The dashboard's certificate towards the coordinator, for mutual TLS.",
         ),
     ] = None,
     client_key: Annotated[
         Path | None,
-        typer.Option(
-            metavar="PEM",
-            envvar="DISINHERIT_KEY",
-            rich_help_panel=CONNECTION,
-            help="The private key of that certificate.",
-        ),
+        _pem(envvar="DISINHERIT_KEY", help="The private key of that certificate."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; another one than this machine needs TLS.")

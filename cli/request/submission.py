@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from disinherit.cli.commands import ROLL_OUT, WHAT
+from disinherit.cli.commands import ROLL_OUT, WHAT, options_in
 from disinherit.cli.connection import Connection, connected, spread
 from disinherit.cli.method_options import (
     AlphaOption,
@@ -50,12 +50,7 @@ EXAMPLES = (
 )
 
 
-def _what(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=WHAT, **settings)
-
-
-def _roll_out(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel=ROLL_OUT, **settings)
+_what, _roll_out = options_in(WHAT), options_in(ROLL_OUT)
 
 
 @dataclass(frozen=True, slots=True)
