@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import ipaddress
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from disinherit.cli.commands import CONNECTION, options_in
-from disinherit.common.connecting import find_cause
+from disinherit.common.connecting import find_cause, is_loopback
 from disinherit.common.errors import (
     CampaignError,
     DisinheritError,
@@ -338,11 +337,7 @@ def spread(kind: type, name: str) -> Callable[[Callable[..., int]], Callable[...
 
 
 def _is_loopback(server: str) -> bool:
-    host = server.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(server.rpartition(":")[0].removeprefix("[").removesuffix("]"))
 
 
 def _read(path: Path | None) -> bytes | None:

@@ -1,4 +1,6 @@
-"""Causes of failed connections, in words for people instead of those of gRPC."""
+"""Connections: whether one stays on this machine, and why one failed, in words for people."""
+
+import ipaddress
 
 _CAUSES = (
     (("refused",), "the connection was refused: nothing listens there"),
@@ -7,6 +9,22 @@ _CAUSES = (
     (("SSL", "handshake", "TLS"), "one side speaks TLS and the other does not"),
     (("Timeout", "timed out"), "it did not answer in time"),
 )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine only.
+
+    Args:
+        host: a name, or an address without brackets.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def find_cause(details: str) -> str:

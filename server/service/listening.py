@@ -1,7 +1,6 @@
 """Address and channel of the service: TLS, mTLS, or plaintext on loopback only."""
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import grpc
 
+from disinherit.common.connecting import is_loopback
 from disinherit.common.errors import InputError
 from disinherit.common.limits import PENDING
 from disinherit.server.agents.authority import KeyPair, fits
@@ -57,7 +57,7 @@ def listen(
             file cannot be used.
     """
     host = check_address(address)
-    if tls is None and not _is_loopback(host):
+    if tls is None and not is_loopback(host):
         raise InputError(
             f"Expected TLS files, or a loopback address such as 127.0.0.1:50051 for plaintext, but "
             f"got {address!r}."
@@ -121,13 +121,6 @@ def check_address(address: str) -> str:
             f"Expected an address as host:port, such as 127.0.0.1:50051, but got {address!r}."
         )
     return host.removeprefix("[").removesuffix("]")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _credentials(tls: TlsFiles) -> grpc.ServerCredentials:

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import http.client
 import importlib.metadata
-import ipaddress
 import logging
 import random
 import ssl
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from disinherit.common.connecting import is_loopback
 from disinherit.common.errors import DisinheritError, InputError
 from disinherit.common.limits import clipped
 from disinherit.common.text import one_line
@@ -89,7 +89,7 @@ class WebhookSettings:
     def __post_init__(self) -> None:
         """Check the URL, without showing it: it may have a secret in its path."""
         parts = urlsplit(self.url)
-        loopback = parts.hostname is not None and _is_loopback(parts.hostname)
+        loopback = parts.hostname is not None and is_loopback(parts.hostname)
         if not parts.hostname or not (
             parts.scheme == "https" or (parts.scheme == "http" and loopback)
         ):
@@ -310,10 +310,3 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
         """Follow nothing."""
         return
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
