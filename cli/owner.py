@@ -21,7 +21,7 @@ from disinherit.cli.output import (
 from disinherit.cli.revoke import EXAMPLES as REVOKE_EXAMPLES
 from disinherit.cli.revoke import revoke
 from disinherit.cli.tables import Cell, ago, moment, print_facts, print_table, state_text
-from disinherit.common.errors import NotFoundError
+from disinherit.common.errors import NotAllowedError, NotFoundError
 from disinherit.v1 import coordinator_pb2 as pb
 
 app = Commands("List the owners of models, and invite or revoke their agents.")
@@ -136,6 +136,18 @@ def ask_owners(connection: Connection, owner: str = "") -> list[pb.Owner]:
     """
     pages = connection.pages(lambda stub: stub.ListOwners, pb.ListOwnersRequest(owner=owner))
     return [one for page in pages for one in page.owners]
+
+
+def ask_seen_owners(connection: Connection) -> list[pb.Owner]:
+    """Return the owners that the caller may see: all, or none if it may not list them.
+
+    Raises:
+        DisinheritError: if a call fails.
+    """
+    try:
+        return ask_owners(connection)
+    except NotAllowedError:
+        return []
 
 
 def presence(owner: pb.Owner) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
-from disinherit.cli.owner import ask_owners, presence
+from disinherit.cli.owner import ask_seen_owners, presence
 from disinherit.cli.request.status import status_dict
 from disinherit.cli.request.words import in_words
 from disinherit.cli.tables import ago, moment, print_facts, print_table, state_text
@@ -38,7 +38,7 @@ def status(connection: Connection, form: FormatOption = Format.TABLE) -> int:
     """
     serving = connection.health()
     who = connection.call(lambda stub: stub.WhoAmI, pb.WhoAmIRequest())
-    requests, owners = _requests(connection), _owners(connection)
+    requests, owners = _requests(connection), ask_seen_owners(connection)
     steps = _STEPS.get(who.role, {})
     mine = [one for one in requests if one["state"] in steps]
     under_way = [one for one in requests if one["state"] in _RUNNING]
@@ -118,11 +118,3 @@ def _requests(connection: Connection) -> list[dict[str, Any]]:
     except NotAllowedError:
         return []
     return [status_dict(status) for page in pages for status in page.requests]
-
-
-def _owners(connection: Connection) -> list[pb.Owner]:
-    """Return all owners; none if the caller may not list them."""
-    try:
-        return ask_owners(connection)
-    except NotAllowedError:
-        return []

@@ -23,12 +23,12 @@ from disinherit.cli.output import (
     print_line,
     warn_line,
 )
-from disinherit.cli.owner import ask_owners
+from disinherit.cli.owner import ask_seen_owners
 from disinherit.cli.request.next_steps import next_steps, waits_for_failed
 from disinherit.cli.request.status import status_dict
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import ago, state_text
-from disinherit.common.errors import InputError, NotAllowedError
+from disinherit.common.errors import InputError
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = (
@@ -133,7 +133,8 @@ def _follow_alive(connection: Connection, request_id: str) -> dict[str, Any]:
     board = Board()
     with live(board.render):
         for status in _statuses(connection, request_id):
-            board.update(status, _coverage(connection, request_id), _owners(connection))
+            owners = {owner.name: owner for owner in ask_seen_owners(connection)}
+            board.update(status, _coverage(connection, request_id), owners)
     for step in next_steps(board.shown):
         warn_line(step)
     return board.shown
@@ -143,13 +144,6 @@ def _coverage(connection: Connection, request_id: str) -> list[pb.ModelCoverage]
     ask = pb.GetCoverageRequest(id=request_id)
     pages = connection.pages(lambda stub: stub.GetCoverage, ask)
     return [one for page in pages for one in page.models]
-
-
-def _owners(connection: Connection) -> dict[str, pb.Owner]:
-    try:
-        return {owner.name: owner for owner in ask_owners(connection)}
-    except NotAllowedError:
-        return {}
 
 
 @dataclass
