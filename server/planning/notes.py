@@ -55,21 +55,15 @@ def not_reached_notes(models: Mapping[str, str]) -> Iterator[PlanNote]:
     Args:
         models: model -> why.
     """
-    by_reason: dict[str, list[str]] = {}
-    for model, reason in models.items():
-        by_reason.setdefault(reason, []).append(model)
-    for reason, some in by_reason.items():
+    for reason, some in _by_reason(models):
         yield PlanNote(f"{', '.join(some)}: not reached, {reason}.", tuple(some), warning=True)
 
 
 def unreached_notes(unreached: Unreached) -> Iterator[PlanNote]:
     """Yield the notes on versions that are not reached, or may not be."""
     yield from not_reached_notes(unreached.models)
-    unsure: dict[str, list[str]] = {}
-    for model, why in unreached.unsure.items():
-        unsure.setdefault(why, []).append(model)
-    for why, models in unsure.items():
-        yield PlanNote(f"{', '.join(models)}: {why}.", tuple(models), warning=True)
+    for reason, some in _by_reason(unreached.unsure):
+        yield PlanNote(f"{', '.join(some)}: {reason}.", tuple(some), warning=True)
 
 
 def holder_notes(
@@ -133,6 +127,14 @@ def parentless_notes(
             tuple(ids),
             warning=True,
         )
+
+
+def _by_reason(models: Mapping[str, str]) -> Iterable[tuple[str, list[str]]]:
+    """Return each reason with the models that have it, in their order."""
+    found: dict[str, list[str]] = {}
+    for model, reason in models.items():
+        found.setdefault(reason, []).append(model)
+    return found.items()
 
 
 def _inherited(arrivals: Arrivals, asked: Mapping[frozenset[str], int]) -> set[str]:
