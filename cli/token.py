@@ -19,7 +19,7 @@ from disinherit.cli.output import (
 from disinherit.cli.tables import ago, print_table, state_text
 from disinherit.common.durations import seconds
 from disinherit.server.now import now_us
-from disinherit.server.service.principals import Principal, TokenBook
+from disinherit.server.service.principals import TokenBook
 from disinherit.server.service.token_edits import add_token, remove_token
 
 app = Commands("Make, list and revoke tokens; on the coordinator's machine only.")
@@ -80,16 +80,10 @@ def list_tokens(
         for one in known:
             print_line(one.principal.name)
         return 0
-    rows = [
-        (one.principal.name, _role(one.principal), 0 if one.expires is None else one.expires)
-        for one in known
-    ]
+    rows = [(one.principal.name, one.principal.written_role, one.expires_us) for one in known]
     if form is Format.JSON:
         print_json(
-            [
-                {"name": name, "role": role, "expires": as_time(int(until * 1e6))}
-                for name, role, until in rows
-            ]
+            [{"name": name, "role": role, "expires": as_time(until)} for name, role, until in rows]
         )
         return 0
     exact = form is Format.WIDE
@@ -98,7 +92,7 @@ def list_tokens(
         [
             [
                 *(name, role, state_text(_state(until))),
-                (as_time if exact else ago)(int(until * 1e6)) or "never",
+                (as_time if exact else ago)(until) or "never",
             ]
             for name, role, until in rows
         ],
@@ -123,9 +117,5 @@ def revoke(
     return 0
 
 
-def _role(principal: Principal) -> str:
-    return f"{principal.role}:{principal.owner}" if principal.owner else str(principal.role)
-
-
-def _state(until: float) -> str:
-    return "expired" if until and until * 1e6 <= now_us() else "valid"
+def _state(until_us: int) -> str:
+    return "expired" if until_us and until_us <= now_us() else "valid"

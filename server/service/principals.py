@@ -62,6 +62,11 @@ class Principal:
         """Its name in the audit log."""
         return f"{self.role}:{self.owner or self.name}"
 
+    @property
+    def written_role(self) -> str:
+        """Its role as in the token file, such as `owner:anna`."""
+        return f"{self.role}:{self.owner}" if self.owner else str(self.role)
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -76,6 +81,11 @@ class Token:
     digest: str
     principal: Principal
     expires: float | None = None
+
+    @property
+    def expires_us(self) -> int:
+        """Expiry time in microseconds since the epoch; 0 for never."""
+        return 0 if self.expires is None else int(self.expires * 1e6)
 
 
 class TokenBook:

@@ -4,7 +4,7 @@ import importlib.metadata
 from collections.abc import Callable
 
 from disinherit.server.now import now_us
-from disinherit.server.service.principals import Principal, Role, Token, TokenFile
+from disinherit.server.service.principals import Principal, TokenFile
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.store.schema import find_revision
 from disinherit.server.store.signed_log import SignedLog
@@ -45,7 +45,7 @@ class Setup:
 
     def who(self, caller: Principal) -> pb.WhoAmIResponse:
         """Return a caller's name, role and the expiry of its token."""
-        expires = {one.principal.name: _expires_us(one) for one in self._tokens.tokens()}
+        expires = {one.principal.name: one.expires_us for one in self._tokens.tokens()}
         return pb.WhoAmIResponse(
             name=caller.name,
             role=caller.role,
@@ -79,17 +79,10 @@ class Setup:
             key_id=keys[-1].key_id if keys and self._seal is not None else "",
             tokens=[
                 pb.AcceptedToken(
-                    name=one.principal.name, role=_role(one.principal), expires_us=_expires_us(one)
+                    name=one.principal.name,
+                    role=one.principal.written_role,
+                    expires_us=one.expires_us,
                 )
                 for one in sorted(self._tokens.tokens(), key=lambda one: one.principal.name)
             ],
         )
-
-
-def _expires_us(token: Token) -> int:
-    return 0 if token.expires is None else int(token.expires * 1e6)
-
-
-def _role(principal: Principal) -> str:
-    """Return a role as in the token file."""
-    return f"owner:{principal.owner}" if principal.role is Role.OWNER else principal.role
