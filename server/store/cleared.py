@@ -84,10 +84,8 @@ def find_cleared(
     """
     found = {}
     for root in roots:
-        present = root
-        while heir := _heir(graph, present):
-            present = heir
-        forgotten = frozenset().union(*(some for _, some, _ in _links(db, present)))
+        links = _links(db, _present(graph, root))
+        forgotten = frozenset().union(*(some for _, some, _ in links))
         found[root] = {name for name, *more in forgotten if not more}
     return found
 
@@ -105,19 +103,23 @@ def find_done(db: Connection, graph: InheritanceGraph, request: pb.UnlearningReq
     """
     said = []
     for root in request.roots:
-        present = root.model_id
-        while heir := _heir(graph, present):
-            present = heir
         asked = {(name,) for name in root.classes} | {
             (root.sample_salt, sample) for sample in root.samples
         }
-        links = list(_links(db, present))
+        links = list(_links(db, _present(graph, root.model_id)))
         if not asked or not asked <= frozenset().union(*(some for _, some, _ in links)):
             return ""
         what = ", ".join(root.classes) or f"{len(root.samples)} samples"
         by = sorted({how for _, some, how in links if asked & some})
         said.append(f"{what} at {root.model_id} was forgotten by {' and '.join(by)}")
     return "; ".join(said)
+
+
+def _present(graph: InheritanceGraph, root: str) -> str:
+    """Return the version that stands for a root: the last one that took its place."""
+    while heir := _heir(graph, root):
+        root = heir
+    return root
 
 
 def _heir(graph: InheritanceGraph, model: str) -> str:
