@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Select, insert, select, update
 
 from disinherit.server.store.tables import DELIVERIES, WEBHOOKS
 
@@ -75,8 +76,7 @@ def put_messages(db: Connection, hook: str, messages: Sequence[Message], now_us:
 
 def is_due(db: Connection, hook: str, now_us: int) -> bool:
     """Return whether a webhook has a message that is to be tried."""
-    mine = DELIVERIES.c.hook == hook, DELIVERIES.c.due_us > 0, DELIVERIES.c.due_us <= now_us
-    return db.execute(select(DELIVERIES.c.hook).where(*mine).limit(1)).first() is not None
+    return db.execute(_due(hook, now_us)).first() is not None
 
 
 def claim(db: Connection, hook: str, now_us: int, until_us: int) -> Message | None:
@@ -88,8 +88,7 @@ def claim(db: Connection, hook: str, now_us: int, until_us: int) -> Message | No
         now_us: the time.
         until_us: when it is due again, should this process not say how the attempt ended.
     """
-    mine = DELIVERIES.c.hook == hook, DELIVERIES.c.due_us > 0, DELIVERIES.c.due_us <= now_us
-    row = db.execute(select(DELIVERIES).where(*mine).order_by(DELIVERIES.c.due_us).limit(1)).first()
+    row = db.execute(_due(hook, now_us)).first()
     if row is None:
         return None
     found = Message(Occasion(row.event, row.request_id, row.occasion), row.body, row.attempts + 1)
@@ -105,6 +104,12 @@ def put_delivered(db: Connection, hook: str, message: Message, now_us: int) -> N
 def put_failed(db: Connection, hook: str, message: Message, due_us: int) -> None:
     """Store when a message that was not delivered is tried again; 0 for never."""
     _put(db, hook, message, due_us=due_us)
+
+
+def _due(hook: str, now_us: int) -> Select[Any]:
+    """Return a query for the message of a webhook that is due first."""
+    due = DELIVERIES.c.hook == hook, DELIVERIES.c.due_us > 0, DELIVERIES.c.due_us <= now_us
+    return select(DELIVERIES).where(*due).order_by(DELIVERIES.c.due_us).limit(1)
 
 
 def _put(db: Connection, hook: str, message: Message, **values: int) -> None:
