@@ -28,12 +28,6 @@ _OF_KIND = {
     AuditKind.ABORTED.value: DONE,
     AuditKind.ROLLBACK_COMPLETED.value: DONE,
 }
-_DONE = (
-    CampaignState.COMPLETE,
-    CampaignState.PARTIAL,
-    CampaignState.ABORTED,
-    CampaignState.ROLLED_BACK,
-)
 _OPEN = (
     CampaignState.AWAITING_APPROVAL,
     CampaignState.RUNNING,
@@ -140,7 +134,7 @@ def _body(
 
 def _is_in(event: str, state: CampaignState) -> bool:
     if event == DONE:
-        return state in _DONE
+        return state.ended and state is not CampaignState.HALTED
     return state.value == event
 
 

@@ -25,13 +25,8 @@ from disinherit.v1.graph_pb2 import MODEL_STATUS_ACTIVE, ModelRecord
 _OPEN_TASKS = [state.value for state in TaskState if not state.settled]
 _OPEN_CAMPAIGNS = [
     state.value
-    for state in (
-        CampaignState.AWAITING_APPROVAL,
-        CampaignState.RUNNING,
-        CampaignState.PAUSED,
-        CampaignState.HALTED,
-        CampaignState.ROLLING_BACK,
-    )
+    for state in CampaignState
+    if not state.ended or state is CampaignState.HALTED  # which a person may resume
 ]
 
 
