@@ -1,4 +1,4 @@
-"""Where commands read an inheritance graph: a run, a database, a file, or the coordinator."""
+"""Sources of inheritance graphs for commands: a run, a database, a file, or the coordinator."""
 
 from pathlib import Path
 from typing import Annotated

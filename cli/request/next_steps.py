@@ -1,4 +1,4 @@
-"""What to do next about a request, by its state."""
+"""Next steps for a person about a request, by its state."""
 
 from collections.abc import Mapping
 from typing import Any

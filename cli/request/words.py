@@ -1,4 +1,4 @@
-"""What a request asks for and how far it is, as short text."""
+"""Short texts about a request: what it asks for, and how far it is."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a service says of itself when it starts."""
+"""Description of a service, shown when it starts."""
 
 from collections import Counter
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What happens in the fleet, for people to read: made from entries of the audit log."""
+"""Events of the fleet, for people to read: made from entries of the audit log."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What webhooks are told: when a campaign needs somebody, or is over."""
+"""Messages to webhooks: when a campaign needs somebody, or is over."""
 
 import hashlib
 import json
