@@ -1,6 +1,5 @@
 """The dashboard's own server: its address, TLS, and who may reach it."""
 
-import ipaddress
 import signal
 import socket
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 
+from disinherit.common.connecting import is_loopback
 from disinherit.common.errors import InputError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -56,10 +56,7 @@ class Address:
     @property
     def local(self) -> bool:
         """Whether only programs of this machine reach it."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def secure(self) -> bool:
