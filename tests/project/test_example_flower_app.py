@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
@@ -34,9 +35,10 @@ DIGIT = "3"
 
 
 class Configured(ClientApp):
-    """The app's client with the run config that `flwr run` would give it."""
+    """The app's client with the run config that `flwr run` would give it, and a seed."""
 
     def __call__(self, message: Message, context: Context) -> Message:
+        torch.manual_seed(0)
         app: ClientApp = importlib.import_module("flower_app.client_app").app
         return app(
             message,
@@ -67,6 +69,7 @@ def test_the_app_records_its_graph_and_serves_a_request(
     serving = importlib.import_module("flower_app.serving")
 
     def main(grid: Grid) -> Any:
+        torch.manual_seed(0)  # the stock app draws its weights and batches: some runs learn less
         context = Context(grid.run.run_id, 0, {}, RecordDict(), dict(CONFIG))
         server_app.app(grid, context)
         return serving.forget(grid, "forget-3", DIGIT)
@@ -121,6 +124,7 @@ def test_a_node_leaves_and_the_others_train_on(
     grid = DirectGrid(Configured(), 3)
     server_app = importlib.import_module("flower_app.server_app")
     serving = importlib.import_module("flower_app.serving")
+    torch.manual_seed(0)
     try:
         server_app.app(grid, Context(5, 0, {}, RecordDict(), dict(CONFIG)))
         result = serving.forget_node(grid, "leaves", 3, 1, 0.1)
