@@ -88,9 +88,9 @@ results: $(INSTALLED) ## render docs/results*.md from the stored figures of the 
 	$(BIN)/disinherit bench report docs/figures/roots.jsonl.gz --html runs/results/roots.html --markdown docs/results-roots.md --note "$(OF_BEFORE)"
 	$(BIN)/disinherit bench report docs/figures/privacy.jsonl.gz --html runs/results/privacy.html --markdown docs/results-privacy.md --note "$(OF_BEFORE)"
 
-reference: $(INSTALLED) ## render docs/api.md and docs/configuration.md from the code
-	$(BIN)/python -m tests.support.api_page
-	$(BIN)/python -m tests.support.configuration_page
+REFERENCE := api commands configuration messages metrics schemas states
+reference: $(INSTALLED) ## render the pages of the reference from the code
+	@for page in $(REFERENCE); do $(BIN)/python -m tests.support.$${page}_page || exit; done
 
 # Where the site is put. All pages are read each time, so that each warning is an error each time.
 SITE ?= build/site

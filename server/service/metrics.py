@@ -1,4 +1,4 @@
-"""Metrics of a coordinator, for Prometheus; `docs/operations.md` lists them.
+"""Metrics of a coordinator, for Prometheus; `docs/metrics.md` lists them.
 
 No metric has the name of a model, an owner, a request or a caller.
 """
@@ -24,6 +24,8 @@ _CALL_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STORE_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 _WAYS = ("agent", "flower")
 _KINDS = ("read", "write", "wait")
+_STORE_UP = "1 while the store answers; what is read from it is left out while it does not."
+_QUEUES = "Open tasks of agents, threads that wait to write, and open watches."
 
 
 class ServiceMetrics:
@@ -63,9 +65,9 @@ class ServiceMetrics:
         return exposed(
             (
                 gauge("disinherit_build_info", "1.", {self._release: 1}, "release"),
-                gauge("disinherit_store_up", "Whether the store answers.", {"": bool(stored)}),
+                gauge("disinherit_store_up", _STORE_UP, {"": bool(stored)}),
                 *stored,
-                gauge("disinherit_queue", "Things that wait or are open.", queues, "queue"),
+                gauge("disinherit_queue", _QUEUES, queues, "queue"),
                 self._calls.family(),
                 self._seconds.family(),
                 self._store.family(),
@@ -85,9 +87,9 @@ def _of_store(db: Connection) -> Iterator[MetricFamily]:
     present = {way: online[way] for way in _WAYS}
     yield gauge("disinherit_owners_online", "Owners that are connected.", present, "way")
     yield gauge("disinherit_owners", "Owners that are known.", {"": count_owners(db)})
-    text = "Number of the last entry of the audit log."
+    text = "Number of the last entry of the audit log; it goes down only if a backup is restored."
     yield gauge("disinherit_audit_sequence", text, {"": last_sequence(db)})
-    text = "Whether campaigns are stopped, as the audit log has lost entries."
+    text = "Whether campaigns are stopped until the lost history is confirmed."
     yield gauge("disinherit_history_lost", text, {"": bool(find_lost(db))})
     sent = {
         "waiting": DELIVERIES.c.due_us > 0,
