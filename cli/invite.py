@@ -16,7 +16,7 @@ def invite(
     hours: Annotated[float, typer.Option(min=0.01, help="Validity of the token in hours.")] = 24.0,
     form: FormatOption = Format.TABLE,
 ) -> int:
-    """Print a token for `disinherit agent --enrol`; on the coordinator's machine only."""
+    """Print a token for `disinherit agent --enrol -`; on the coordinator's machine only."""
     # Imported here: `owner list` needs no database, nor its extra.
     from disinherit.server.service.inviting import open_enrolment
 

@@ -72,7 +72,7 @@ COMMANDS = {
     ),
     "invite": (
         "invite:invite",
-        "Print a token for `disinherit agent --enrol`; on the coordinator's machine only.",
+        "Print a token for `disinherit agent --enrol -`; on the coordinator's machine only.",
     ),
     "revoke": (
         "revoke:revoke",
