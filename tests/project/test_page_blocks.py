@@ -25,6 +25,7 @@ from disinherit.common.audit.export import entry_line, header_line, read_entry, 
 from disinherit.simulations.scenario.scenarios import load_scenario
 from tests import ROOT
 from tests.support.pages import blocks, commands, inline, name_of, pages, texts
+from tests.support.tutorial import NAMED
 
 LANGUAGES = {"python", "sh", "toml", "json", "pycon", ""}
 """Languages of blocks: test_readme.py runs Python, and `pycon` is of doctests; no language is for
@@ -50,12 +51,16 @@ OF_THE_SYSTEM = {
         "flwr",
         "git",
         "install",
+        "source",
         "ssh-keygen",
         "systemctl",
         "useradd",
     ),
 }
 """Programs that are not ours; the units and files that they name are looked up."""
+
+SAVED = {named[1] for page in pages() for _, text in blocks(page) if (named := NAMED.match(text))}
+"""Files that a tutorial has its reader save; test_tutorials.py runs them."""
 
 UNITS = {path.name for path in (ROOT / "deploy" / "systemd").iterdir()}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -139,7 +144,7 @@ def check_python(words: list[str]) -> None:
     if words[0] == "-m":
         assert importlib.util.find_spec(words[1]) is not None
     else:
-        assert (ROOT / words[0]).is_file()
+        assert (ROOT / words[0]).is_file() or words[0] in SAVED
 
 
 SCRIPTS = [
