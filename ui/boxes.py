@@ -1,8 +1,9 @@
 """Boxes of a drawing of the graph: versions, models, equal siblings and chains, or owners."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -49,7 +50,12 @@ class Boxes:
 
 
 def find_boxes(
-    lineage: SeenLineage, shown: set[str], by: str, states: Mapping[str, str], focus: str
+    lineage: SeenLineage,
+    shown: set[str],
+    by: str,
+    focus: str = "",
+    states: Mapping[str, str] = MappingProxyType({}),
+    scores: Mapping[str, float] = MappingProxyType({}),
 ) -> Boxes:
     """Return the boxes of some versions.
 
@@ -57,8 +63,9 @@ def find_boxes(
         lineage: the graph.
         shown: the versions.
         by: what is folded, of `FOLDS`.
-        states: version -> its state in a campaign.
         focus: a version that is not folded with others; `""` for none.
+        states: version -> its state in a campaign.
+        scores: version -> its inheritance score in a campaign, from 0 to 1.
     """
     if by == "none":
         versions = {one: [one] for one in lineage.records if one in shown}
@@ -79,7 +86,7 @@ def find_boxes(
             if pair[0] in versions and pair[1] in versions
         }
         focused = folded.of.get(focus, "")
-    making = _Making(lineage, versions, states.get)
+    making = _Making(lineage, versions, states, scores)
     if by == "owner":
         return making.by_owner(known)
     if by == "" and nx.is_directed_acyclic_graph(nx.DiGraph(list(known))):
@@ -91,7 +98,8 @@ def find_boxes(
 class _Making:
     lineage: SeenLineage
     versions: Mapping[str, Sequence[str]]
-    state_of: Callable[[str], str | None]
+    states: Mapping[str, str]
+    scores: Mapping[str, float]
 
     def by_place(self, edges: Mapping[Edge, tuple[str, float]], focus: str) -> Boxes:
         """Fold siblings and chains as reports do."""
@@ -153,6 +161,9 @@ class _Making:
             "statuses": dict(statuses.most_common()),
             "state": min(states, key=_rank, default=None),
             "states": {name: states[name] for name in sorted(states, key=_rank)},
+            "score": min(
+                (self.scores[one] for one in versions if one in self.scores), default=None
+            ),
             "versions": len(versions),
             "parents": len(
                 {e.parent for one in versions for e in lineage.parents.get(one, ())} - inside
@@ -175,7 +186,7 @@ class _Making:
         return STATUSES.get(self.lineage.records[self._current(model)].status, "unknown")
 
     def _state(self, model: str) -> str | None:
-        found = (state for one in self.versions[model] if (state := self.state_of(one)))
+        found = (self.states[one] for one in self.versions[model] if one in self.states)
         return next(found, None)
 
 

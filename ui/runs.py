@@ -8,6 +8,7 @@ from disinherit.common.errors import DisinheritError, NotFoundError
 from disinherit.common.text import load_json
 from disinherit.simulations.report.check import check_report
 from disinherit.simulations.report.document import ModelFigures, RunReport
+from disinherit.ui.heat import heat_map
 
 _DEPTH = 3
 _FIGURES = ("forget_accuracy", "retain_accuracy")
@@ -33,10 +34,7 @@ class Runs:
             except DisinheritError as error:
                 damaged.append({"id": place, "problem": str(error)})
         runs.sort(key=lambda one: str(one["created"]), reverse=True)
-        benches = [
-            {"id": place, "page": (self.folder / place / "report.html").is_file()}
-            for place in self._places("results.jsonl")
-        ]
+        benches = [self._bench(place) for place in self._places("results.jsonl")]
         return {"runs": runs, "benches": benches, "damaged": damaged}
 
     def one(self, place: str) -> Mapping[str, Any]:
@@ -47,9 +45,11 @@ class Runs:
         """
         folder = self._folder(place)
         if not (folder / "report.json").is_file():
-            return {"run": {"id": place}, "models": [], "page": self._has_page(folder)}
+            bench = self._bench(place)
+            return {"run": {"id": place}, "models": [], "page": bench["page"], "bench": bench}
         report = _read(folder)
         return {
+            "bench": None,
             "run": _summary(place, report),
             "models": [_model(one) for one in report["models"]],
             "page": self._has_page(folder),
@@ -88,6 +88,14 @@ class Runs:
                 f"Expected a report in {str(path)!r}, but it cannot be read. Make it: "
                 f"disinherit report {path.parent}"
             ) from None
+
+    def _bench(self, place: str) -> Mapping[str, Any]:
+        folder = self.folder / place
+        return {
+            "id": place,
+            "page": self._has_page(folder),
+            "heat": heat_map(folder / "results.jsonl"),
+        }
 
     def _has_page(self, folder: Path) -> bool:
         return (folder / "report.html").is_file()

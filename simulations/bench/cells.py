@@ -25,7 +25,6 @@ from typing import Any
 from disinherit.common.errors import CheckpointError, InputError
 from disinherit.common.files import write_atomic
 from disinherit.common.text import load_json
-from disinherit.simulations.bench.suites import Suite, declaration
 
 Record = dict[str, Any]
 
@@ -71,27 +70,6 @@ def read_record(path: Path) -> Record:
     if not isinstance(record, dict):
         raise CheckpointError(f"Expected a JSON object in {path}. Remove it and run again.")
     return record
-
-
-def prepare_run(folder: Path, suite: Suite, environment: Mapping[str, Any]) -> None:
-    """Make a folder ready for a suite; one that holds the same suite is gone on with.
-
-    Raises:
-        InputError: if it holds another suite, or something else.
-        CheckpointError: if it cannot be written to.
-    """
-    path = folder / "suite.json"
-    declared = json.loads(json.dumps(declaration(suite)))
-    if path.exists():
-        if read_record(path).get("suite") != declared:
-            raise InputError(
-                f"Expected a new folder or one of the same suite, but {folder} has another one, or "
-                f"{suite.name!r} has changed since. Choose another folder."
-            )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"Expected a new or empty folder, but {folder} is neither.")
-    write_record(path, {"suite": declared, "environment": dict(environment)})
 
 
 def read_run(folder: Path) -> tuple[Record, list[Record], list[Record]]:

@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from disinherit.common.files import write_atomic
 from disinherit.simulations.bench.cases.cases import build_cases
 from disinherit.simulations.bench.cells import (
     cell_path,
-    prepare_run,
     read_record,
     read_run,
     reference_path,
+    write_record,
 )
-from disinherit.simulations.bench.suites import Suite
+from disinherit.simulations.bench.suites import Suite, declaration
 from disinherit.simulations.bench.working import make_cell, make_reference
 from disinherit.simulations.report.build import environment
 
@@ -69,7 +69,7 @@ def run_suite(suite: Suite, folder: Path, jobs: int, say: Say = lambda _: None) 
     if jobs < 1:
         raise InputError(f"Expected jobs >= 1, but got {jobs}.")
     folder = folder.absolute()
-    prepare_run(folder, suite, environment("cpu"))
+    _prepare(folder, suite, environment("cpu"))
     build_cases([case.spec for case in suite.cases], folder / "cases", say)
     failures = run_jobs(
         [
@@ -122,6 +122,27 @@ def run_jobs(todo: Sequence[Job], jobs: int, say: Say) -> list[str]:
             if reason:
                 failures.append(f"{job.what} failed: {reason}")
     return failures
+
+
+def _prepare(folder: Path, suite: Suite, environment: Mapping[str, Any]) -> None:
+    """Make a folder ready for a suite; one that holds the same suite is gone on with.
+
+    Raises:
+        InputError: if it holds another suite, or something else.
+        CheckpointError: if it cannot be written to.
+    """
+    path = folder / "suite.json"
+    declared = json.loads(json.dumps(declaration(suite)))
+    if path.exists():
+        if read_record(path).get("suite") != declared:
+            raise InputError(
+                f"Expected a new folder or one of the same suite, but {folder} has another one, or "
+                f"{suite.name!r} has changed since. Choose another folder."
+            )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"Expected a new or empty folder, but {folder} is neither.")
+    write_record(path, {"suite": declared, "environment": dict(environment)})
 
 
 def _finished(started: dict[Future[None], Job]) -> Iterable[tuple[Job, str]]:

@@ -38,7 +38,7 @@ GRAPH = make_lineage([*FAN, *CHAIN, ("x", "x~1")])
 
 
 def keys(by: str, **changes: str) -> list[str]:
-    found = find_boxes(GRAPH, set(GRAPH.records), by, {}, changes.get("focus", ""))
+    found = find_boxes(GRAPH, set(GRAPH.records), by, changes.get("focus", ""))
     return [one["title"] for one in found.boxes]
 
 
@@ -51,7 +51,7 @@ def test_siblings_chains_and_versions_are_folded_unless_asked_otherwise() -> Non
 
 @pytest.mark.parametrize("by", FOLDS)
 def test_no_version_and_no_box_is_lost(by: str) -> None:
-    found = find_boxes(GRAPH, set(GRAPH.records), by, {}, "")
+    found = find_boxes(GRAPH, set(GRAPH.records), by)
     assert sum(one["versions"] for one in found.boxes) == len(GRAPH.records)
     drawing = place(tuple(one["id"] for one in found.boxes), found.forward())
     assert set(drawing.places) == {one["id"] for one in found.boxes}
@@ -65,8 +65,11 @@ def test_a_model_that_is_looked_around_stays_a_box_of_its_own() -> None:
 
 def test_a_box_of_many_says_the_worst_and_counts_all() -> None:
     states = {"s0": "verified", "s1": "verified", "s2": "pending", "s3": "failed"}
-    found = find_boxes(GRAPH, set(states) | {"r"}, "", states, "")
+    scores = {"s0": 0.9, "s2": 0.4, "x~1": 0.7}
+    found = find_boxes(GRAPH, {*states, "r", "x"}, "", states=states, scores=scores)
     (fan,) = (one for one in found.boxes if len(one["models"]) > 1)
+    scored = {one["id"]: one["score"] for one in found.boxes}
+    assert scored == {"r": None, fan["id"]: 0.4, "x": 0.7}
     assert fan["state"] == "failed"
     assert fan["states"] == {"failed": 1, "pending": 1, "verified": 2}
     assert fan["link"] == "/graph?around=r&depth=1&direction=down&fold=versions"
@@ -74,7 +77,7 @@ def test_a_box_of_many_says_the_worst_and_counts_all() -> None:
 
 def test_models_that_owners_pass_to_and_fro_are_drawn() -> None:
     lineage = make_lineage([("a", "b"), ("b", "c"), ("c", "d")], owners=2)
-    found = find_boxes(lineage, set(lineage.records), "owner", {}, "")
+    found = find_boxes(lineage, set(lineage.records), "owner")
     assert set(found.edges) == {("owner-0", "owner-1"), ("owner-1", "owner-0")}
     assert found.forward() == ()
     assert len(place(("owner-0", "owner-1"), found.forward()).places) == 2
@@ -82,6 +85,6 @@ def test_models_that_owners_pass_to_and_fro_are_drawn() -> None:
 
 def test_a_circle_between_versions_is_drawn_unfolded() -> None:
     lineage = make_lineage([("a", "b"), ("a", "a~1"), ("b", "b~1"), ("b~1", "a~1")])
-    found = find_boxes(lineage, set(lineage.records), "", {}, "")
+    found = find_boxes(lineage, set(lineage.records), "")
     assert [one["id"] for one in found.boxes] == ["a", "b"]
     assert found.forward() == ()

@@ -13,6 +13,7 @@ from disinherit.ui.serving import LOOPBACK
 from tests.simulations.report.test_many_models import many
 from tests.support.browsing import Watched, chromium, looked_at, served
 from tests.support.report import make_report
+from tests.ui.test_local import write_bench
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +31,13 @@ def test_every_screen_of_runs_is_accessible_at_each_size_in_dark_and_in_print(
         (tmp_path / place).mkdir()
         (tmp_path / place / "report.json").write_text(json.dumps(report))
     (tmp_path / "two/report.html").write_text(render_html(report))
-    (tmp_path / "bench").mkdir()
-    (tmp_path / "bench/results.jsonl").write_text("")
+    write_bench(tmp_path / "bench")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/report.json").write_text("{}")
     with served(lambda port: local_application(tmp_path, LOOPBACK)) as base:
         reader = Watched(browser, base)
         found = {}
-        for path in ("/runs", "/run?id=two", "/runs/compare?id=one&id=two"):
+        for path in ("/runs", "/run?id=two", "/run?id=bench", "/runs/compare?id=one&id=two"):
             reader.open(path)
             if problems := looked_at(reader.page):
                 found[path] = problems

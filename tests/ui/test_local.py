@@ -10,8 +10,21 @@ from disinherit.common.errors import InputError
 from disinherit.simulations.report.html import render_html
 from disinherit.ui.local import check_folder, local_application
 from disinherit.ui.serving import LOOPBACK
+from tests.support.bench import cell, entry
 from tests.support.dashboard import BASE, browser
 from tests.support.report import make_report
+
+
+def write_bench(folder: Path) -> None:
+    """A benchmark of two methods and two cases, of which one has a single method."""
+    folder.mkdir()
+    found = [
+        cell("good", 0, {"forget_accuracy": entry(1.0)}),
+        cell("bad <b>", 0, {"forget_accuracy": entry(90.0), "test_accuracy": entry(40.0, 50.0)}),
+        cell("good", 0, {"lira_tpr": entry(4.0, 1.0)}, label="30 samples", granularity="samples"),
+    ]
+    lines = [json.dumps(one) + "\n" for one in found]
+    (folder / "results.jsonl").write_text("".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +38,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / place).mkdir(parents=True)
         (folder / place / "report.json").write_text(json.dumps(report))
         (folder / place / "report.html").write_text(render_html(report))
-    (folder / "bench").mkdir()
-    (folder / "bench/results.jsonl").write_text("")
+    write_bench(folder / "bench")
+    (folder / "empty").mkdir()
+    (folder / "empty/results.jsonl").write_text("")
     (folder / "damaged").mkdir()
     (folder / "damaged/report.json").write_text("{}")
     return folder
@@ -58,6 +72,30 @@ def test_a_run_has_its_figures_and_its_report(client: TestClient) -> None:
     assert report.headers["x-frame-options"] == "SAMEORIGIN"
     models = client.get("/run.json?id=one").json()["models"]
     assert len(models) == len(make_report()["models"])
+
+
+def test_a_benchmark_has_a_heat_map_of_method_and_case(client: TestClient, runs: Path) -> None:
+    benches = {one["id"]: one["heat"] for one in client.get("/runs.json").json()["benches"]}
+    assert "none yet" in benches["empty"]["problem"]
+    heat = benches["bench"]
+    assert [one["cases"] for one in heat["kinds"]] == [["one class"], ["30 samples"]]
+    shown = {one["method"]: [gap["text"] for gap in one["gaps"]] for one in heat["methods"]}
+    assert shown == {"good": ["+1.0", "+3.0"], "bad <b>": ["+90.0", "—"]}
+    assert [gap["step"] for gap in heat["methods"][1]["gaps"]] == [10, 0]
+    assert heat["methods"][0]["gaps"][1]["figure"] == "a"
+    for path in ("/runs", "/run?id=bench"):
+        page = client.get(path).text
+        assert '<td class="num step-10">+90.0 <i>f</i></td>' in page
+        assert "bad &lt;b&gt;" in page
+    assert "disinherit bench report" in client.get("/run?id=bench").text
+
+
+def test_a_benchmark_that_is_damaged_says_so(tmp_path: Path) -> None:
+    for text in ("nonsense", "[1]", '{"label": 3}', "\udcff"):
+        path = tmp_path / "results.jsonl"
+        path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        page = browser(local_application(tmp_path, LOOPBACK)).get("/runs").text
+        assert "it is damaged" in page
 
 
 def test_two_runs_are_compared(client: TestClient) -> None:

@@ -166,6 +166,27 @@ def test_what_the_campaign_page_shows_is_what_the_coordinator_says(
     assert "approver:approver" in {one["actor"] for one in known}
 
 
+def test_the_graph_is_coloured_by_the_scores_that_owners_found(
+    found: Dashboard, running: Running
+) -> None:
+    viewer = signed_in(found, "viewer")
+    report = running.client("viewer").GetReport(pb.GetReportRequest(id="q"))
+    scores = {
+        one.coverage.model_id: one.result.inheritance
+        for one in report.models
+        if one.result.HasField("inheritance")
+    }
+    assert scores
+    path = "/graph.json?campaign=q&colour=score&fold=versions"
+    shown = {one["id"]: one["score"] for one in viewer.get(path).json()["boxes"]}
+    assert {name: score for name, score in shown.items() if score is not None} == scores
+    page = viewer.get(path.replace(".json", "")).text
+    assert 'class="legend" aria-label="Inheritance scores"' in page
+    assert f"{min(scores.values()):.2f}" in page
+    assert "inheritance score" not in viewer.get("/graph?colour=score").text  # of no campaign
+    assert viewer.get("/graph?colour=shine").status_code == 400
+
+
 def test_accuracies_are_drawn_with_the_least_that_is_allowed() -> None:
     rows = [{"model": f"m{i}", "before": 0.9, "after": 0.7, "samples": 50} for i in range(30)]
     drawn = accuracy_plot(rows, 2.0)

@@ -1,12 +1,13 @@
 """The inheritance graph: searched, focused, folded, and coloured; drawn and as a list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from disinherit.common.errors import InputError
 from disinherit.ui.boxes import FOLDS, find_boxes
 from disinherit.ui.lineage import SeenLineage, read_lineage
 from disinherit.ui.placing import Drawing, place
+from disinherit.ui.screens.campaigns import read_campaigns
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -14,7 +15,14 @@ MOST_BOXES = 6000
 """Boxes that are drawn at once; a list and a focus show the rest."""
 
 LIST_PAGE = 100
-_COLOURS = ("status", "owner", "campaign")
+_COLOURS = {
+    "status": "status",
+    "owner": "owner",
+    "campaign": "state in the campaign",
+    "score": "inheritance score",
+}
+_OF_CAMPAIGN = ("campaign", "score")
+_LISTED_CAMPAIGNS = 50
 _DEPTHS = (1, 2, 3, 5, 10)
 
 
@@ -22,10 +30,11 @@ def load(page: Page) -> Mapping[str, Any]:
     """Return boxes with places, edges between them, and a page of the list."""
     lineage = read_lineage(page.visitor)
     campaign = page.text("campaign")
-    states = _states(page, campaign) if campaign else {}
+    colour = _colour(page, campaign)
+    states, scores = _states(page, campaign, scored=colour == "score") if campaign else ({}, {})
     shown = _chosen(page, lineage, states)
     by = _fold(page)
-    found = find_boxes(lineage, shown, by, states, page.text("around"))
+    found = find_boxes(lineage, shown, by, page.text("around"), states, scores)
     boxes = found.boxes
     text = page.text("q").lower()
     listed = [one for one in boxes if text in _searched(one)]
@@ -62,10 +71,13 @@ def load(page: Page) -> Mapping[str, Any]:
         "owner": page.text("owner"),
         "owners": sorted({one.owner for one in lineage.records.values()}),
         "campaign": campaign,
+        "campaigns": _campaigns(page, campaign),
         "fold": by,
         "folds": dict(FOLDS),
-        "colour": page.text("colour") or ("campaign" if campaign else "status"),
-        "colours": _COLOURS if campaign else _COLOURS[:2],
+        "colour": colour,
+        "colours": {
+            name: words for name, words in _COLOURS.items() if campaign or name not in _OF_CAMPAIGN
+        },
     }
 
 
@@ -87,6 +99,23 @@ def _chosen(page: Page, lineage: SeenLineage, states: Mapping[str, str]) -> set[
     return shown
 
 
+def _colour(page: Page, campaign: str) -> str:
+    """Return what colours mean; what only a campaign has is not shown without one."""
+    colour = page.text("colour")
+    if colour and colour not in _COLOURS:
+        expected = ", ".join(_COLOURS)
+        raise InputError(f"Expected {expected} or nothing as colour, but got {colour[:50]!r}.")
+    if campaign:
+        return colour or "campaign"
+    return "status" if colour in _OF_CAMPAIGN else colour or "status"
+
+
+def _campaigns(page: Page, campaign: str) -> list[str]:
+    """Return the ids of the latest requests, and of the chosen one."""
+    latest = [one["id"] for one in read_campaigns(page)[:_LISTED_CAMPAIGNS]]
+    return [*latest, *({campaign} - {"", *latest})]
+
+
 def _fold(page: Page) -> str:
     by = page.text("fold")
     if by not in FOLDS:
@@ -100,13 +129,30 @@ def _searched(box: Mapping[str, Any]) -> str:
     return " ".join((box["id"], box["title"], box["owner"], *box["models"])).lower()
 
 
-def _states(page: Page, campaign: str) -> dict[str, str]:
-    """Return version -> its state in a request; also of the successors that it made."""
+def _states(page: Page, campaign: str, *, scored: bool) -> tuple[dict[str, str], dict[str, float]]:
+    """Return version -> its state in a request, and version -> its inheritance score.
+
+    Successors that the request made are among them.
+    """
+    states, scores = {}, {}
+    for one, score in _scored(page, campaign) if scored else _covered(page, campaign):
+        for version in filter(None, (one.model_id, one.successor_id)):
+            states[version] = one.state
+            if score is not None:
+                scores[version] = score
+    return states, scores
+
+
+def _covered(page: Page, campaign: str) -> Iterator[tuple[pb.ModelCoverage, None]]:
     request = pb.GetCoverageRequest(id=campaign)
-    states = {}
     for part in page.visitor.pages(lambda stub: stub.GetCoverage, request):
+        yield from ((one, None) for one in part.models)
+
+
+def _scored(page: Page, campaign: str) -> Iterator[tuple[pb.ModelCoverage, float | None]]:
+    """Yield the versions with the score that their owners found; `None` where they have none."""
+    request = pb.GetReportRequest(id=campaign)
+    for part in page.visitor.pages(lambda stub: stub.GetReport, request):
         for one in part.models:
-            states[one.model_id] = one.state
-            if one.successor_id:
-                states[one.successor_id] = one.state
-    return states
+            known = one.HasField("result") and one.result.HasField("inheritance")
+            yield one.coverage, one.result.inheritance if known else None

@@ -9,15 +9,20 @@
   };
   // Okabe and Ito's colours, which differ without colour vision, too.
   const OWNERS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#8b939e"];
+  const DEEP = "#0072b2"; // the one on which dark letters cannot be read
+  const OF_CAMPAIGN = ["campaign", "score"];
   const MANY = 400;
+  const SCORE_STEPS = 5;
+  const NODE = { width: 108, height: 36 };
+  const MAPPED = 60; // boxes from which on a large drawing has a small one of the whole in its corner
   const READABLE = 0.5;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
   const styles = (many) => [
     { selector: "node", style: {
-      shape: "round-rectangle", width: 108, height: 36, "background-color": "data(fill)", "border-color": "data(line)",
-      "border-width": "data(width)", "border-style": "data(style)", label: "data(label)", color: colour("ink"),
+      shape: "round-rectangle", ...NODE, "background-color": "data(fill)", "border-color": "data(line)",
+      "border-width": "data(width)", "border-style": "data(style)", label: "data(label)", color: "data(ink)",
       "font-size": 11, "text-wrap": "wrap", "text-valign": "center", "text-halign": "center",
       "font-family": "system-ui, Liberation Sans, DejaVu Sans, sans-serif", "min-zoomed-font-size": many ? 7 : 5,
     } },
@@ -36,22 +41,29 @@
   const short = (text, most) => (text.length <= most ? text : `${text.slice(0, most / 2)}…${text.slice(1 - most / 2)}`);
 
   // What is in a box of many, by sign.
-  const summed = (box, way) => Object.entries(way === "campaign" ? box.states : box.statuses)
+  const summed = (box, way) => Object.entries(OF_CAMPAIGN.includes(way) ? box.states : box.statuses)
     .map(([name, number]) => `${number} ${(SIGNS[name] ?? ["·"])[0] || "✓"}`).join(" ") || `${box.models.length} ✓`;
 
   const painted = (box, way, owners, roots, states) => {
-    const state = states[box.id] ?? (way === "campaign" ? box.state : box.status);
+    const state = states[box.id] ?? (OF_CAMPAIGN.includes(way) ? box.state : box.status);
     const [sign, tone] = SIGNS[state] ?? ["·", "calm"];
     const byOwner = way === "owner";
+    const byScore = way === "score";
+    // Steps of lightness, which are told apart without colour vision and on a grey print.
+    const step = box.score === null ? 0 : Math.min(SCORE_STEPS, 1 + Math.floor(SCORE_STEPS * box.score));
     const root = roots.includes(box.id);
     const group = !box.current;
     const head = group ? short(box.title, 18) : `${sign} ${short(box.id, 14)}`;
+    const scored = step ? `${group ? "≥ " : ""}${box.score.toFixed(2)} ` : "";
+    const below = byScore ? scored + box.owner : group ? summed(box, way) : box.owner;
     return {
-      label: box.labelled === false ? "" : `${head}\n${short(group ? summed(box, way) : box.owner, 18)}`,
-      fill: byOwner ? `${owners.get(box.owner)}` : colour(`${tone}-fill`),
-      line: root ? colour("warning-bar") : byOwner ? colour("edge") : colour(tone),
+      label: box.labelled === false ? "" : `${head}\n${short(below, 18)}`,
+      fill: byOwner ? owners.get(box.owner) : colour(byScore ? `score-${step}` : `${tone}-fill`),
+      ink: byOwner ? (owners.get(box.owner) === DEEP ? "#fff" : "#1d2430") : colour(byScore ? `score-ink-${step}` : "ink"),
+      dot: byOwner ? owners.get(box.owner) : colour(byScore ? `score-${step}` : tone),
+      line: root ? colour("warning-bar") : byOwner || byScore ? colour("edge") : colour(tone),
       width: root || group ? 4 : 1.5,
-      style: group ? "double" : tone === "calm" ? "dashed" : "solid",
+      style: group ? "double" : (byScore ? !step : tone === "calm") ? "dashed" : "solid",
     };
   };
 
@@ -65,6 +77,56 @@
       weights: edge.way.map(([x, y]) => ((x - from.x) * dx + (y - from.y) * dy) / length ** 2),
       distances: edge.way.map(([x, y]) => ((y - from.y) * dx - (x - from.x) * dy) / length),
     };
+  };
+
+  // The whole drawing in a corner of it, and a frame around what is seen; a press or a drag goes there.
+  // It is for pointers only: the buttons, the search and the list do the same for all others.
+  const map = (element, graph) => {
+    const canvas = element.parentElement.appendChild(document.createElement("canvas"));
+    canvas.className = "minimap";
+    canvas.setAttribute("aria-hidden", "true");
+    const whole = graph.nodes().boundingBox({ includeLabels: false });
+    const most = element.clientWidth < 600 ? 110 : 200;
+    const scale = Math.min(most / whole.w, 0.7 * most / whole.h);
+    const sharp = devicePixelRatio;
+    [canvas.width, canvas.height] = [whole.w, whole.h].map((side) => Math.ceil(Math.max(side * scale, 12) * sharp));
+    const still = new OffscreenCanvas(canvas.width, canvas.height);
+    const show = () => {
+      const pen = canvas.getContext("2d");
+      pen.clearRect(0, 0, canvas.width, canvas.height);
+      pen.drawImage(still, 0, 0);
+      const seen = graph.extent();
+      const [x, y] = [seen.x1 - whole.x1, seen.y1 - whole.y1].map((side) => side * scale * sharp);
+      pen.lineWidth = 2 * sharp;
+      pen.strokeStyle = colour("focus");
+      pen.strokeRect(x, y, seen.w * scale * sharp, seen.h * scale * sharp);
+    };
+    const paint = () => {
+      const pen = still.getContext("2d");
+      pen.clearRect(0, 0, still.width, still.height);
+      const [wide, high] = [NODE.width, NODE.height].map((side) => Math.max(side * scale, 1.5) * sharp);
+      graph.nodes().forEach((node) => {
+        const { x, y } = node.position();
+        pen.fillStyle = node.data("dot");
+        pen.fillRect((x - whole.x1) * scale * sharp - wide / 2, (y - whole.y1) * scale * sharp - high / 2, wide, high);
+      });
+      show();
+    };
+    let waiting = 0;
+    graph.on("viewport resize", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(show); });
+    const go = (event) => {
+      if (!(event.buttons & 1)) return;
+      const place = canvas.getBoundingClientRect();
+      const zoom = graph.zoom();
+      graph.pan({
+        x: graph.width() / 2 - zoom * ((event.clientX - place.x) / scale + whole.x1),
+        y: graph.height() / 2 - zoom * ((event.clientY - place.y) / scale + whole.y1),
+      });
+    };
+    canvas.addEventListener("pointerdown", (event) => { event.preventDefault(); canvas.setPointerCapture(event.pointerId); go(event); });
+    canvas.addEventListener("pointermove", go);
+    paint();
+    return paint;
   };
 
   const draw = (element, data) => {
@@ -93,6 +155,7 @@
     if (needed < element.clientHeight) element.style.height = `${Math.max(needed, 150)}px`;
     const fit = () => { graph.resize(); graph.fit(undefined, 12); if (graph.zoom() > 1.25) { graph.zoom(1.25); graph.center(); } };
     fit();
+    const remap = data.boxes.length >= MAPPED && element.classList.contains("large") ? map(element, graph) : () => {};
     // To measure thousands of labels takes seconds: a box gets its own when it is large enough to read.
     let waiting = 0;
     const label = () => {
@@ -105,6 +168,7 @@
     const repaint = () => {
       const latest = states();
       graph.batch(() => graph.nodes().forEach((node) => { node.data(painted(node.data(), way, owners, roots, latest)); }));
+      remap();
     };
     dark.addEventListener("change", () => { graph.style(styles(many)); repaint(); });
     addEventListener("resize", fit);
