@@ -1,10 +1,11 @@
 """`disinherit request watch`: a request as it goes, alive on a terminal, in a pipe line by line."""
 
+import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Group, RenderableType
@@ -28,7 +29,7 @@ from disinherit.cli.request.next_steps import next_steps, waits_for_failed
 from disinherit.cli.request.status import status_dict
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import ago, state_text
-from disinherit.common.errors import InputError
+from disinherit.common.errors import InputError, UnreachableError
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = (
@@ -42,6 +43,8 @@ _DONE = ("verified", "exempt")
 _BAR = 24
 _MOST_MISSING = 10
 _MOST_EVENTS = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
+"""Seconds at most between two attempts to reach a coordinator that is away."""
 
 
 @connected
@@ -62,8 +65,9 @@ def watch(
 ) -> int:
     """Follow a request until it ends: exit code 0 if complete or rolled back, else 1.
 
-    JSON output is one object per line and change.  Models that failed are tried again, so a request
-    does not end by that.
+    When the coordinator goes away meanwhile, it waits and goes on where it was.  JSON output is
+    one object per line and change.  Models that failed are tried again, so a request does not end
+    by that.
     """
     if everything == bool(request_id):
         got = "both" if everything else "neither"
@@ -80,6 +84,40 @@ def watch(
     return 0 if last.get("state") in ("complete", "rolled_back") else 1
 
 
+Seen = TypeVar("Seen")
+
+
+def _going_on(stream: Callable[[], Iterator[Seen]], say: Callable[[str], None]) -> Iterator[Seen]:
+    """Yield what a stream yields, begun anew whenever the coordinator was away.
+
+    Args:
+        stream: begins where it was.
+        say: told when the connection is lost, and when it is back.
+
+    Raises:
+        DisinheritError: if the first call fails, or a later one for another reason.
+    """
+    begun = lost = False
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            for one in stream():
+                if lost:
+                    say(f"{clock()} The coordinator is back.")
+                begun, lost, pause = True, False, _FIRST_PAUSE
+                yield one
+            return
+        except UnreachableError as error:
+            if not begun:
+                raise
+            if not lost:
+                why = str(error).partition(". ")[0]
+                say(f"{clock()} {why}. Waiting for it, until Ctrl-C; nothing is left out.")
+            lost = True
+        time.sleep(pause * random.uniform(0.5, 1.0))
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
 def _statuses(connection: Connection, request_id: str) -> Iterator[pb.RequestStatus]:
     ask = pb.GetRequestRequest(id=request_id)
     return connection.stream(lambda stub: stub.WatchRequest, ask)
@@ -89,8 +127,10 @@ def _follow_lines(connection: Connection, request_id: str, form: Format) -> dict
     """Print a line for each change, and return the last status."""
     last: dict[str, Any] = {}
     hinted = False
-    for status in _statuses(connection, request_id):
-        last = status_dict(status)
+    for status in _going_on(lambda: _statuses(connection, request_id), warn_line):
+        before, last = last, status_dict(status)
+        if last == before:  # after the coordinator was away
+            continue
         if form is Format.JSON:
             print_json_line(last)
             continue
@@ -104,9 +144,15 @@ def _follow_lines(connection: Connection, request_id: str, form: Format) -> dict
 
 
 def _follow_fleet(connection: Connection, after: int | None, form: Format) -> None:
-    """Print what happens in the fleet, until the stream ends."""
-    ask = pb.WatchFleetRequest(after_sequence=after)
-    for event in connection.stream(lambda stub: stub.WatchFleet, ask):
+    """Print what happens in the fleet, until Ctrl-C."""
+    place = after
+
+    def stream() -> Iterator[pb.FleetEvent]:
+        ask = pb.WatchFleetRequest(after_sequence=place)
+        return connection.stream(lambda stub: stub.WatchFleet, ask)
+
+    for event in _going_on(stream, warn_line):
+        place = max(event.sequence, place or 0)
         if form is Format.JSON:
             print_json_line(
                 {
@@ -131,10 +177,15 @@ def _follow_fleet(connection: Connection, after: int | None, form: Format) -> No
 def _follow_alive(connection: Connection, request_id: str) -> dict[str, Any]:
     """Show a request on a terminal until it ends, and return the last status."""
     board = Board()
-    with live(board.render):
+
+    def stream() -> Iterator[tuple[pb.RequestStatus, list[pb.ModelCoverage], dict[str, pb.Owner]]]:
         for status in _statuses(connection, request_id):
             owners = {owner.name: owner for owner in ask_seen_owners(connection)}
-            board.update(status, _coverage(connection, request_id), owners)
+            yield status, _coverage(connection, request_id), owners
+
+    with live(board.render):
+        for change in _going_on(stream, board.events.append):
+            board.update(*change)
     for step in next_steps(board.shown):
         warn_line(step)
     return board.shown

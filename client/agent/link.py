@@ -14,6 +14,7 @@ from disinherit.client.agent.hours import CoordinatorClock
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.pacing import Throttle, backoff
 from disinherit.client.agent.runner import Stopped, TaskAnswer
+from disinherit.common.connecting import find_cause
 from disinherit.common.errors import CheckpointError
 from disinherit.common.wire.messages import PROTOCOL
 from disinherit.v1 import agents_pb2 as pb
@@ -43,7 +44,59 @@ _FINAL = frozenset(
 )
 """Final answers to a fetch; trying again does not change them."""
 
+_REMIND_SECONDS = 3600.0
+
 _log = logging.getLogger(__name__)
+
+
+class Outage:
+    """What the log says while there is no connection: since when, why, and what happens next.
+
+    One line tells of it, another one if the reason changes, and one each hour that it lasts.
+
+    Args:
+        server: the coordinator.
+    """
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._since = 0.0
+        self._said = 0.0
+        self._why = ""
+
+    def note(self, why: str) -> None:
+        """Take in that there is no connection."""
+        now = time.time()
+        self._since = self._since or now
+        if why == self._why and now - self._said < _REMIND_SECONDS:
+            return
+        self._why, self._said = why, now
+        _log.warning(
+            "No connection to %s since %s: %s. Nothing is lost: this agent tries again by itself, "
+            "at least once a minute, and tasks wait for it.",
+            self._server,
+            time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self._since)),
+            why,
+        )
+
+    def end(self) -> None:
+        """Take in that there is a connection."""
+        away = f" again, after {time.time() - self._since:.0f} s" if self._since else ""
+        self._since, self._why = 0.0, ""
+        _log.info("Connected to %s%s", self._server, away)
+
+
+def _cause(error: grpc.RpcError) -> str:
+    """Return why a call failed, in words for people."""
+    details = " ".join(str(error.details()).split()).rstrip(".")
+    code = error.code()
+    if details.startswith("Expected"):  # the coordinator's own words
+        return details
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return "no coordinator serves agents at this address, or it is of another release"
+    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        return "the coordinator failed, as its log says"
+    return find_cause(details)
 
 
 class Link:
@@ -61,6 +114,7 @@ class Link:
         self._channel = grpc.secure_channel(config.server, identity.credentials(), _OPTIONS)
         self._stub = AgentsStub(self._channel)
         self._clock = CoordinatorClock()
+        self._outage = Outage(config.server)
         self._down = Throttle(config.bytes_per_second, stop)
         self._up = Throttle(config.bytes_per_second, stop)
         self._lock = threading.Lock()
@@ -76,14 +130,17 @@ class Link:
         failures = 0
         while not self._stop.is_set():
             began = time.monotonic()
+            why = "the coordinator ended the connection"
             try:
                 self._serve(submit)
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.CANCELLED:
-                    _log.warning("Not connected: %s: %s", error.code().name, error.details())
+                why = _cause(error)
             except Exception:  # an agent without a link would be useless
                 _log.exception("Not connected, for an unexpected reason")
+                why = "an unexpected failure, above"
             closed = self._closed_for()
+            if not closed and not self._stop.is_set():
+                self._outage.note(why)
             if closed:
                 _log.info("Outside the hours to take part; back in %.0f s at the latest", closed)
                 self._stop.wait(min(closed, _LONGEST_SLEEP))
@@ -143,8 +200,7 @@ class Link:
             except grpc.RpcError as error:
                 if error.code() in _FINAL:
                     raise CheckpointError(
-                        f"Expected to download {digest} from byte {offset} on, but got "
-                        f"{error.code().name}: {error.details()}"
+                        f"Expected to download {digest} from byte {offset} on, but: {_cause(error)}"
                     ) from error
                 failures += 1
                 self._stop.wait(backoff(failures))
@@ -163,7 +219,7 @@ class Link:
         try:
             for message in call:
                 if message.HasField("welcome"):
-                    _log.info("Connected to %s", self._config.server)
+                    self._outage.end()
                     self._clock.set(message.welcome.time_us)
                     if self._closed_for():
                         return

@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import click
 import pytest
@@ -12,6 +13,7 @@ from disinherit.cli.connection import Connection
 from disinherit.cli.main import run
 from disinherit.cli.output import print_rich
 from disinherit.cli.request.watching import Board
+from disinherit.common.errors import UnreachableError
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 from tests.support.command_line import Capture, as_json, error_line
@@ -115,6 +117,57 @@ def test_all_that_happens_is_followed(monkeypatch: pytest.MonkeyPatch, capsys: C
         (7, "owner_offline"),
     ]
     assert asked[1].after_sequence == 7
+
+
+AWAY = UnreachableError("Expected a coordinator at here, but the connection was lost. Start one.")
+
+
+def test_a_fleet_is_followed_on_where_it_was_after_the_coordinator_was_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    asked: list[int | None] = []
+    parts: list[list[Any]] = [[EVENTS[0], AWAY], [AWAY], [AWAY], [pb.FleetEvent(sequence=9)]]
+
+    def stream(_: Connection, __: object, ask: pb.WatchFleetRequest) -> Iterator[pb.FleetEvent]:
+        asked.append(ask.after_sequence if ask.HasField("after_sequence") else None)
+        for one in parts.pop(0):
+            if one is AWAY:
+                raise one
+            yield one
+
+    monkeypatch.setattr(Connection, "stream", stream)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert run(["request", "watch", "--all", "-o", "json"]) == 0
+    assert asked == [None, 7, 7, 7]
+    printed = capsys.readouterr()
+    assert [json.loads(line)["sequence"] for line in printed.out.splitlines()] == [7, 9]
+    away, back = printed.err.splitlines()
+    assert away.endswith(
+        "at here, but the connection was lost. Waiting for it, until Ctrl-C; nothing is left out."
+    )
+    assert back.endswith("The coordinator is back.")
+    parts[:] = [[AWAY]]
+    assert run(["request", "watch", "--all"]) == 3  # never reached
+
+
+def test_a_request_is_followed_on_without_a_line_twice(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    first, last = status(pending=2), status(verified=2)
+    last.state = pb.CAMPAIGN_STATE_COMPLETE
+    parts: list[list[Any]] = [[first, AWAY], [first, last]]
+
+    def stream(*_: object) -> Iterator[pb.RequestStatus]:
+        for one in parts.pop(0):
+            if one is AWAY:
+                raise one
+            yield one
+
+    monkeypatch.setattr(Connection, "stream", stream)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    assert run(["request", "watch", "forget-e471"]) == 0
+    lines = [line.partition(" ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["running: 2 pending", "complete: 2 verified"]
 
 
 @pytest.mark.parametrize(

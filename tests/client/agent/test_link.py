@@ -1,12 +1,15 @@
 """The agent's connection on real loopback TLS: lost, reconnected, and closed cleanly."""
 
 import datetime
+import re
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import grpc
 import pytest
 
 from disinherit.client.agent import link
@@ -34,7 +37,11 @@ def ask(side: AgentsSide, timeout: float = 30.0) -> Answer:
     return answer
 
 
-def test_an_agent_reconnects_to_a_restarted_coordinator(side: AgentsSide) -> None:
+def test_an_agent_reconnects_to_a_restarted_coordinator(
+    side: AgentsSide, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log says what happened in words, not in those of gRPC."""
+    caplog.set_level("INFO", "disinherit.client.agent.link")
     with side.agent("anna"):
         first = ask(side).reply
         assert isinstance(first, pb.EvaluateReply)
@@ -43,6 +50,37 @@ def test_an_agent_reconnects_to_a_restarted_coordinator(side: AgentsSide) -> Non
         with AgentsSide(side.root, side.server.port) as again:
             wait_for(lambda: again.connected() == ["anna"])
             assert ask(again).reply == first
+    said = [one.getMessage() for one in caplog.records if one.name.endswith("agent.link")]
+    assert said[0] == f"Connected to 127.0.0.1:{side.server.port}"
+    assert re.search(r"again, after \d+ s$", said[-1])
+    assert all(re.match(r"No connection to \S+ since [-\d]+ [:\d]+: \w", one) for one in said[1:-1])
+    codes = "|".join(code.name for code in grpc.StatusCode)
+    assert not re.search(rf"{codes}|ipv4|last error", " ".join(said))
+
+
+def test_an_outage_is_one_line_until_its_reason_changes_or_an_hour_has_passed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level("INFO", "disinherit.client.agent.link")
+    begun = 1_790_000_000.0
+    outage = link.Outage("here:1")
+    for after, why in ((0, "refused"), (60, "refused"), (90, "unknown"), (120, "unknown")):
+        monkeypatch.setattr(time, "time", lambda after=after: begun + after)
+        outage.note(why)
+    monkeypatch.setattr(time, "time", lambda: begun + 3700)
+    outage.note("unknown")
+    outage.end()
+    outage.end()
+    said = [one.getMessage() for one in caplog.records]
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(begun))
+    assert [line.partition(". ")[0] for line in said] == [
+        f"No connection to here:1 since {since}: refused",
+        f"No connection to here:1 since {since}: unknown",
+        f"No connection to here:1 since {since}: unknown",
+        "Connected to here:1 again, after 3700 s",
+        "Connected to here:1",
+    ]
+    assert "tries again by itself" in said[0]
 
 
 def test_an_answer_travels_in_pieces(side: AgentsSide, monkeypatch: pytest.MonkeyPatch) -> None:
