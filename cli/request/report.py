@@ -13,8 +13,10 @@ from disinherit.cli.request.status import exit_code, status_dict
 from disinherit.cli.request.words import in_words
 from disinherit.cli.tables import Cell, print_facts, print_table, state_text
 from disinherit.common.files import write_atomic
+from disinherit.documents.campaign.evidence_words import evidence
 from disinherit.documents.campaign.gathering import gather_records, gather_report
 from disinherit.documents.campaign.values import report_values
+from disinherit.documents.pages import WORST
 from disinherit.documents.words import joined
 
 EXAMPLES = (
@@ -113,7 +115,12 @@ def _measured(model: dict[str, Any], figure: str) -> str:
     if not found:
         return ""
     if found.get("measure") == "auc":
-        return f"AUC {found['before']:.2f} → {found['after']:.2f} of {found['samples']}"
+        named = ""
+        if "named_after" in found:
+            before, after = 100 * found["named_before"], 100 * found["named_after"]
+            named = f"named {before:.1f} → {after:.1f} %, "
+        auc = f"AUC {found['before']:.2f} → {found['after']:.2f}"
+        return f"{named}{auc} of {found['samples']}"
     before, after = 100 * found["before"], 100 * found["after"]
     return f"{before:.1f} → {after:.1f} % of {found['samples']}"
 
@@ -140,12 +147,31 @@ def _print(values: dict[str, Any], *, wide: bool) -> None:
     rows = (_row(model, more) for model in values["models"])
     print_table([*titles, *more], rows, ("model", "state", "became"))
     print_line()
+    _print_evidence(values["models"])
     gaps: list[list[Cell]] = []
     for gap in values["gaps"]:
         names = joined(gap["models"]) if len(gap["models"]) > 6 else ", ".join(gap["models"])
         about = f" ({names})" if names else ""
         gaps.append([gap["kind"].replace("_", " "), gap["text"] + about])
     print_table(("left open", "what it means"), gaps, ("left open",), "Nothing known is left open.")
+
+
+def _print_evidence(models: Sequence[Mapping[str, Any]]) -> None:
+    """Print what owners measured in the words of the page, the worst models first."""
+    measured = [
+        (model["model"], found)
+        for model in models
+        if (found := (model["applied"] or {}).get("forget"))
+    ]
+    measured.sort(key=lambda one: one[1]["floor"] - one[1]["after"])
+    rows: list[tuple[Cell, Cell]] = [
+        (joined(ids), words) for ids, words in evidence(measured[:WORST])
+    ]
+    if len(measured) > WORST:
+        rows.append(("", f"The {WORST} worst of {len(measured)} measured models; JSON has all."))
+    if rows:
+        print_table(("model", "what its owner measured of what is to be forgotten"), rows)
+        print_line()
 
 
 def _row(model: dict[str, Any], more: Sequence[str]) -> list[Cell]:

@@ -1,6 +1,6 @@
 """Figures that owners measured, in words that need no training in statistics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from disinherit.documents.campaign.members import AffectedModel
@@ -48,6 +48,24 @@ up to 8.0 % may be chance in a model that never learned it'
     if attack := found.get("at_1_percent_false_alarms"):
         words += f"; {_attack_in_words(attack, samples)}"
     return words
+
+
+def evidence(
+    found: Iterable[tuple[str, Mapping[str, Any] | None]],
+) -> list[tuple[list[str], str]]:
+    """Return what the figures of models mean, those with equal figures together.
+
+    Args:
+        found: id and figures of each model, as for `recognition_in_words`.
+
+    Example:
+        >>> evidence([("r1", None), ("r2", None)])
+        [(['r1', 'r2'], 'not measured: its owner has no data that tells')]
+    """
+    said: dict[str, list[str]] = {}
+    for id, figures in found:
+        said.setdefault(recognition_in_words(figures), []).append(id)
+    return [(ids, words) for words, ids in said.items()]
 
 
 def _attack_in_words(attack: Mapping[str, Any], samples: int) -> str:

@@ -9,8 +9,8 @@ from disinherit.documents.campaign.copies import copies_in_words, kind_words, su
 from disinherit.documents.campaign.deadlines import answer_due
 from disinherit.documents.campaign.evidence_words import (
     attack_limit,
+    evidence,
     old_weights_limit,
-    recognition_in_words,
 )
 from disinherit.documents.campaign.judging import judge_campaign
 from disinherit.documents.campaign.letter import write_letter
@@ -87,20 +87,12 @@ def render_campaign(records: CampaignRecords) -> str:
         plots=_plots(found),
         measured=len(measured),
         explained=min(len(measured), WORST),
-        evidence=_evidence(measured[:WORST]),
+        evidence=evidence((one.id, one.forget) for one in measured[:WORST]),
         long_table=LONG_TABLE,
         attestation=records.attestation_sha256,
         keys=records.keys,
         letter=write_letter(records),
     )
-
-
-def _evidence(found: Sequence[AffectedModel]) -> list[tuple[list[str], str]]:
-    """Return what the figures of models mean, those with equal figures together."""
-    said: dict[str, list[str]] = {}
-    for one in found:
-        said.setdefault(recognition_in_words(one.forget), []).append(one.id)
-    return [(ids, words) for words, ids in said.items()]
 
 
 def _asked(records: CampaignRecords) -> str:

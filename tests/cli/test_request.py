@@ -15,7 +15,9 @@ import grpc
 import pytest
 
 from disinherit.cli.main import run
+from disinherit.cli.request.report import _measured, _print_evidence
 from disinherit.common.tensors.checkpoints import save_checkpoint
+from disinherit.documents.campaign.evidence_words import recognition_in_words
 from disinherit.server.states import CampaignEvent
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2
@@ -183,6 +185,35 @@ def test_a_roll_out_halts_by_itself(running: Running, capsys: Capture) -> None:
     assert resumed["state"] == "running"
     assert run(["request", "watch", "q"]) == 0
     assert lines_of(capsys)[-1] == "complete: 5 verified"
+    # A person reads there what the page says.
+    values = as_json(capsys, "request", "report", "q")
+    said = {recognition_in_words(one["applied"]["forget"]) for one in values["models"]}
+    assert run(["request", "report", "q"]) == 0
+    shown = capsys.readouterr().out
+    assert all(words in shown for words in said)
+
+
+def test_samples_are_reported_with_all_that_was_measured(capsys: Capture) -> None:
+    """An AUC alone hides a few samples that are found again."""
+    found = {
+        **{"measure": "auc", "before": 0.8, "after": 0.51, "floor": 0.5, "margin": 0.1},
+        **{"named_before": 0.95, "named_after": 0.2, "named_chance": 0.3, "samples": 40},
+        "at_1_percent_false_alarms": {
+            **{"before": 0.3, "after": 0.0, "unseen": 200, "never_saw": 0.01}
+        },
+    }
+    worse = {**found, "after": 0.7}
+    models = [
+        {"model": name, "applied": {"forget": figures}}
+        for name, figures in (("r1", found), ("r2", found), ("u1", worse), ("u2", None))
+    ]
+    _print_evidence(models)
+    _, first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("u1")
+    assert second.startswith("r1 and r2  an attacker picks")
+    assert "names 20.0 % of them by their own labels" in second
+    assert "an attacker finds 0 of 40" in second
+    assert _measured(models[0], "forget") == "named 95.0 → 20.0 %, AUC 0.80 → 0.51 of 40"
 
 
 def test_retention_is_set_at_submission(running: Running, capsys: Capture) -> None:
