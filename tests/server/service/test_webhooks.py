@@ -202,7 +202,15 @@ def test_a_halt_and_a_deadline_that_is_near_are_told(root: Path, receiver: Recei
         approve(clients, "far")
         world.store.transition("far", CampaignEvent.HALT)
         wait_for(lambda: len(receiver.got) == 2)
-    assert receiver.events()[1] == ("halted", "halted")
+        assert receiver.events()[1] == ("halted", "halted")
+        # Somebody decided to go on, and it is halted once more: that, too, needs somebody.
+        clients("approver").ResumeRequest(pb.ResumeRequestRequest(id="far"))
+        world.store.transition("far", CampaignEvent.HALT)
+        wait_for(lambda: len(receiver.got) == 3)
+    with serving(root):  # again: nothing is news
+        time.sleep(0.3)
+    assert receiver.events()[2:] == [("halted", "halted")]
+    assert len({one["id"] for one in receiver.bodies()}) == 3
 
 
 def test_what_was_not_delivered_is_tried_again_and_blocks_nothing(
