@@ -180,6 +180,10 @@ def overview(
     note: Annotated[
         str, typer.Option(help="A line below the title: what has to be known of these figures.")
     ] = "",
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="Show the gaps of this method only. Repeat; all by default."),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Write one screen: aims by method, and how far each is from retraining by kind of request."""
@@ -196,7 +200,7 @@ def overview(
             record, _, cells = read_run(one)
             read.append((record, cells))
         say("judging aims")
-        write_atomic(markdown, render_overview(read, note).encode())
+        write_atomic(markdown, render_overview(read, note, method or ()).encode())
     values = {"markdown": str(markdown), "aims": aims_values(judge_all(read))}
     _print(form, values, f"Overview: {markdown}")
     return 0

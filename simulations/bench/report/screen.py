@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from disinherit.common.errors import InputError
 from disinherit.documents.words import count
 from disinherit.simulations.bench.aims import Judged
 from disinherit.simulations.bench.cells import Record
@@ -12,22 +13,40 @@ from disinherit.simulations.bench.report.parts import methods_table
 from disinherit.simulations.bench.report.standings import EXPLANATION, aims_table, judged_methods
 
 
-def render_overview(runs: Sequence[tuple[Record, Sequence[Record]]], note: str = "") -> str:
-    """Return a page of Markdown with all methods of several runs on one screen.
+def render_overview(
+    runs: Sequence[tuple[Record, Sequence[Record]]], note: str = "", methods: Sequence[str] = ()
+) -> str:
+    """Return a page of Markdown with the methods of several runs on one screen.
 
     Args:
         runs: the record of each run, with its cells; of the same labels, the last run counts.
         note: what has to be known first of these figures; `""` for nothing.
+        methods: labels of those whose gaps are shown; all of them if it is empty.
+
+    Raises:
+        InputError: if no run has one of the methods.
     """
     cells, judged = _last(runs), judge_all(runs)
-    names = dict.fromkeys(row for run, _ in runs for row in methods_table(run).rows)
+    gaps = overview_table([cell for _, found in cells.values() for cell in found])
+    known = [row[0] for row in gaps.rows]
+    shown = list(methods) or known
+    if unknown := [one for one in shown if one not in known]:
+        raise InputError(
+            f"Expected methods of these runs ({', '.join(known)}), but got {unknown[0]!r}."
+        )
+    gaps = TextTable(gaps.header, tuple(row for row in gaps.rows if row[0] in shown))
+    names = dict.fromkeys(
+        row for run, _ in runs for row in methods_table(run).rows if row[0] in {*shown, *judged}
+    )
+    left_out = [one for one in known if one not in shown]
     parts = ["# Results", *([f"**{note}**"] if note else [])]
     if judged:
         parts += ["## Aims by method", EXPLANATION, markdown_table(aims_table(judged))]
     parts += [
         "## Gaps to retraining",
         OVERVIEW,
-        markdown_table(overview_table([cell for _, found in cells.values() for cell in found])),
+        markdown_table(gaps),
+        *([f"Not shown: {', '.join(left_out)}."] if left_out else []),
         "## What the names mean",
         markdown_table(TextTable(("method", "what it does"), tuple(names))),
         "Made from the stored figures of these suites by `make results`:",

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.cli.main import run
+from disinherit.common.errors import InputError
 from disinherit.simulations.bench.overview import overview_table
 from disinherit.simulations.bench.report.screen import render_overview
 from tests import ROOT
@@ -35,6 +36,19 @@ def test_a_method_that_was_not_measured_comes_last() -> None:
     ]
     assert [row[0] for row in overview_table(cells).rows] == ["ours", "other"]
     assert overview_table(cells).rows[1][1:] == ("—", "—")
+
+
+def test_a_screen_shows_the_methods_that_are_asked_for() -> None:
+    found = {"ours": 1.0, "other": 5.0, "third": 9.0}
+    cells = [cell(name, 0, {"forget_accuracy": entry(gap)}) for name, gap in found.items()]
+    runs = [(run_record(*found), cells)]
+    text = render_overview(runs, methods=["ours", "third"])
+    assert "| ours | +1.0" in text
+    assert "| other |" not in text
+    assert "Not shown: other." in text
+    assert "Not shown" not in render_overview(runs)
+    with pytest.raises(InputError, match=r"\(ours, other, third\).*'nothing'"):
+        render_overview(runs, methods=["nothing"])
 
 
 def test_of_two_runs_with_the_same_cases_the_last_counts() -> None:
@@ -74,7 +88,11 @@ def test_the_first_page_of_results_is_made_from_the_stored_figures(
 ) -> None:
     stored = [str(ROOT / f"docs/figures/{name}.jsonl.gz") for name in ("classes", "samples")]
     page = tmp_path / "page.md"
-    assert run(["bench", "overview", *stored, "--markdown", str(page), "-o", "json"]) == 0
+    makefile = (ROOT / "Makefile").read_text()
+    shown = makefile.partition("\nSHOWN := ")[2].partition("\n")[0].split()
+    methods = [word for one in shown for word in ("--method", one)]
+    command = ["bench", "overview", *stored, "--markdown", str(page), *methods, "-o", "json"]
+    assert run(command) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["markdown"] == str(page)
     ours = printed["aims"]["ours"]
