@@ -67,6 +67,9 @@ _FASHION = (
 )
 
 
+_LISTED_CLASSES = 10
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Dataset:
     """Labelled samples in one pool, so that one index names one sample everywhere.
@@ -152,10 +155,14 @@ class Dataset:
             return token
         numbered = {str(index): name for index, name in enumerate(self.classes)}
         if token not in numbered:
-            listed = ", ".join(f"{index}: {name}" for index, name in numbered.items())
+            listed = [f"{index}: {name}" for index, name in numbered.items()]
+            more = len(listed) - _LISTED_CLASSES
+            shown = ", ".join(listed[:_LISTED_CLASSES]) + (f" and {more} more" if more > 0 else "")
+            expected = f"by name or index ({shown})"
+            if list(numbered) == list(self.classes):
+                expected = f"0 to {len(self.classes) - 1}"
             raise DataError(
-                f"Expected a class of data set {self.name!r}, by name or index ({listed}), but "
-                f"got {token!r}."
+                f"Expected a class of data set {self.name!r}, {expected}, but got {token!r}."
             )
         return numbered[token]
 

@@ -420,6 +420,18 @@ def test_unknown_class_lists_what_exists(token: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("0", "1"), "'tiny', 0 to 1, but got 'dog'"),
+        (tuple(f"c{i}" for i in range(100)), "9: c9 and 90 more"),
+    ],
+)
+def test_a_list_of_classes_says_nothing_twice_and_ends(classes: tuple[str, ...], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        tiny(classes=classes).class_name("dog")
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"targets": torch.tensor([0.0, 1.0, 1.0])}, "int64 targets"),
