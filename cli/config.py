@@ -50,7 +50,7 @@ def _looked_at(path: Path) -> tuple[str, list[str]]:
     kinds: list[tuple[str, set[str], Callable[[Path], list[str]]]] = [
         ("a token file", {"token"}, _tokens),
         ("an agent", {"owner", "factory", "state"}, _agent),
-        ("a coordinator", {"database", "listen", "tokens", "agents", "tls"}, _service),
+        ("a coordinator", {"database", "listen", "tokens", "agents", "tls", "ui"}, _service),
     ]
     for kind, marks, look in kinds:
         if marks & keys or (kind == "a token file" and not keys):
@@ -93,6 +93,8 @@ def _service(path: Path) -> list[str]:
     if settings.tls is not None:
         files |= {"tls.certificate": settings.tls.certificate, "tls.key": settings.tls.key}
         files["tls.client_ca"] = settings.tls.client_ca
+    if settings.ui is not None:
+        files |= {"ui.certificate": settings.ui.certificate, "ui.key": settings.ui.key}
     missing = _absent(files)
     if settings.tokens.exists():
         TokenBook.read(settings.tokens)

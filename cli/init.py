@@ -38,6 +38,22 @@ approval = true                  # requests wait for a second person
 # hosts = ["fleet.example.org"]  # names of this machine for agents: a DNS name, not an address
 # listen = "0.0.0.0:50052"
 # enrol_listen = "0.0.0.0:50053"
+
+# [metrics]                      # figures for Prometheus, over HTTP
+# listen = "127.0.0.1:9464"
+
+# [ui]                           # the web dashboard, for visitors with their own tokens
+# listen = "127.0.0.1:8787"      # beyond this machine only with TLS: this table's, or that of [tls]
+# certificate = "ui.pem"
+# key = "ui.key"
+# host_names = ["ui.example.org"]
+
+# [[webhooks]]                   # tells another program when a campaign needs somebody
+# url = "https://chat.example.org/hook"
+# secret = "webhook.secret"      # openssl rand -hex 32 > webhook.secret
+# events = ["awaiting_approval", "halted", "done", "deadline_near"]
+# deadline_near = "24h"
+# details = false                # true: also reasons and names of models
 """
 
 _TOKENS = """\

@@ -3,11 +3,15 @@
 import enum
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from disinherit.cli.output import warn_line
+
+if TYPE_CHECKING:
+    from disinherit.server.service.listening import UiSettings
+    from disinherit.ui.beside import Beside
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -119,11 +123,15 @@ def serve(
             handler.setFormatter(JsonLines())
     keep_private()
     use_descriptors()
+    dashboard = None if settings.ui is None else _listen(settings.ui)
     service = Service(settings)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     service.start()
+    if dashboard is not None and service.inner is not None:
+        host = settings.listen.rpartition(":")[0]
+        dashboard.start(service.inner.target, f"{host}:{service.port}")
     parts = describe(settings, service)
     if log_format is LogFormat.JSON:
         fields = {"event": "started", "settings": parts}
@@ -136,5 +144,30 @@ def serve(
     # this one, and Python runs the handler only here.
     while not stopped.wait(_AWAKE_SECONDS):
         pass
+    if dashboard is not None:
+        dashboard.stop()
     service.stop()
     return 0
+
+
+def _listen(settings: "UiSettings") -> "Beside":
+    """Return a dashboard that listens, and serves once it is started.
+
+    Raises:
+        InputError: if its address cannot be used.
+    """
+    # Imported here: most coordinators have none, and need no web server.
+    from disinherit.ui.beside import Beside
+    from disinherit.ui.serving import Address
+
+    host, _, port = settings.listen.rpartition(":")
+    return Beside(
+        Address(
+            host.removeprefix("[").removesuffix("]"),
+            int(port),
+            settings.certificate,
+            settings.key,
+            settings.host_names,
+            settings.client_ca,
+        )
+    )

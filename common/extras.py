@@ -76,7 +76,7 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command of `disinherit` -> the extra that covers all its uses."""
 
-_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "mlflow", "pretrained", "vision"})
+_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "mlflow", "pretrained", "ui", "vision"})
 """Extras that a command needs only for some of its options."""
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from disinherit.common.connecting import is_loopback
 from disinherit.common.errors import InputError
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LOOK_SECONDS = 60
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -28,6 +30,8 @@ class Address:
         certificate: PEM file with the chain; `None` for plaintext.
         key: PEM file of its key.
         host_names: further names under which browsers reach it.
+        client_ca: PEM file of the authority whose certificates browsers must present; `None` for
+            browsers without.
 
     Raises:
         InputError: if plaintext would leave this machine, or only one of the two files is given.
@@ -38,6 +42,7 @@ class Address:
     certificate: Path | None = None
     key: Path | None = None
     host_names: tuple[str, ...] = ()
+    client_ca: Path | None = None
 
     def __post_init__(self) -> None:
         """Check that tokens do not travel in plaintext."""
@@ -49,7 +54,7 @@ class Address:
                 "are typed into these pages, but got none. Without them it listens on this machine "
                 "only: leave --host out."
             )
-        for path in (self.certificate, self.key):
+        for path in (self.certificate, self.key, self.client_ca):
             if path is not None and not path.is_file():
                 raise InputError(f"Expected a PEM file {str(path)!r}, but there is none.")
 
@@ -119,14 +124,48 @@ def make_server(application: Starlette, address: Address) -> uvicorn.Server:
         application,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
+        ssl_ca_certs=None if address.client_ca is None else str(address.client_ca),
+        ssl_cert_reqs=ssl.CERT_NONE if address.client_ca is None else ssl.CERT_REQUIRED,
         log_level="warning",
         access_log=False,  # the coordinator's audit log says who did what
         server_header=False,
         timeout_graceful_shutdown=1,
         ws="none",
         lifespan="off",
+        timeout_notify=_LOOK_SECONDS,
     )
+    if address.certificate is not None and address.key is not None:
+        config.callback_notify = Renewal(config, address.certificate, address.key).look
     return _Server(config)
+
+
+class Renewal:
+    """A look at the files of TLS: new connections get a certificate that was renewed.
+
+    Args:
+        config: of the server.
+        certificate: PEM file with the chain.
+        key: PEM file of its key.
+    """
+
+    def __init__(self, config: uvicorn.Config, certificate: Path, key: Path) -> None:
+        self._config = config
+        self._files = certificate, key
+        self._seen = self._changed()
+
+    async def look(self) -> None:
+        """Read the files again if they have changed; while they do not fit, the old ones serve."""
+        found = self._changed()
+        if found == self._seen or self._config.ssl is None or None in found:
+            return
+        try:
+            self._config.ssl.load_cert_chain(*self._files)
+        except (OSError, ssl.SSLError):  # only one of the two is replaced yet
+            return
+        self._seen = found
+
+    def _changed(self) -> list[int | None]:
+        return [one.stat().st_mtime_ns if one.is_file() else None for one in self._files]
 
 
 def listen(address: Address) -> socket.socket:
@@ -140,9 +179,13 @@ def listen(address: Address) -> socket.socket:
             address.host, address.port, type=socket.SOCK_STREAM
         )[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-        listener.listen(128)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+            listener.listen(128)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
         raise InputError(
             f"Expected a free address of this machine to listen at, but {address.host}:"

@@ -30,6 +30,7 @@ def describe(settings: ServeSettings, service: "Service") -> dict[str, str]:
         "agents": _agents(settings, service),
         "store": f"{service.place} (revision {system.revision})",
         "metrics": system.metrics_url or "not served",
+        "dashboard": _dashboard(settings),
         "webhooks": ", ".join(one.host for one in settings.webhooks) or "none",
         "signing": f"key {system.key_id}" if system.key_id else "nothing is signed",
     }
@@ -41,6 +42,13 @@ def _channel(settings: ServeSettings) -> str:
         return "plaintext, on this machine only"
     mutual = f", clients with certificates of {tls.client_ca}" if tls.client_ca else ""
     return f"TLS with {tls.certificate}{mutual}"
+
+
+def _dashboard(settings: ServeSettings) -> str:
+    if settings.ui is None:
+        return "not served"
+    secure = settings.ui.certificate is not None
+    return f"{'https' if secure else 'http'}://{settings.ui.listen}"
 
 
 def _roles(system: pb.System) -> str:

@@ -21,7 +21,7 @@ from disinherit.server.service.documents import Records
 from disinherit.server.service.feed import Feed
 from disinherit.server.service.health import SERVICES, HealthMonitor, check_store
 from disinherit.server.service.life_lines import log_events
-from disinherit.server.service.listening import listen
+from disinherit.server.service.listening import InnerPort, listen
 from disinherit.server.service.metrics import ServiceMetrics
 from disinherit.server.service.metrics_page import MetricsPage
 from disinherit.server.service.models import Models
@@ -66,6 +66,7 @@ class Service:
         place: the database, without its password.
         fleet: the agent side; `None` if it serves no agents.
         setup: says how it is set up.
+        inner: port for the dashboard beside it; `None` without one.
         metrics_page: serves metrics once it has started; `None` if none are to be served.
 
     Raises:
@@ -88,6 +89,7 @@ class Service:
             self._metrics = ServiceMetrics(self._database, self._queues())
             interceptors.insert(0, CallMeter(self._metrics.call_ended))
         self._server, self.port = listen(settings.listen, settings.tls, interceptors)
+        self.inner = None if settings.ui is None else InnerPort(self._server)
         self._store = CoordinatorStore(self._database, settings.packets)
         self._store.signed_log = self._open_log(settings.signing_key)
         self._store.watch_history()
@@ -214,6 +216,8 @@ class Service:
         self._feed.stop()  # ends watches, which would take all of that time
         self._webhooks.stop()
         stopped.wait()
+        if self.inner is not None:
+            self.inner.close()
         self._authentication.close()
         if self.metrics_page is not None:
             self.metrics_page.stop()

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +41,60 @@ class TlsFiles:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UiSettings:
+    """Settings of the dashboard in the service's process.
+
+    Attributes:
+        listen: `host:port`.
+        certificate: PEM file with its chain; `None` for plaintext, on a loopback address only.
+        key: PEM file of its key.
+        client_ca: authority of the certificates that browsers must present; `None` for none.
+        host_names: further names under which browsers reach it.
+
+    Raises:
+        InputError: if the address is malformed, only one of the files is given, or plaintext would
+            leave this machine.
+    """
+
+    listen: str = "127.0.0.1:8787"
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+    host_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check that tokens do not travel in plaintext."""
+        host = check_address(self.listen)
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("Expected certificate and key together, but got only one.")
+        if self.certificate is None and not is_loopback(host):
+            raise InputError(
+                f"Expected certificate and key, here or in [tls], to listen at {self.listen!r}, as "
+                "tokens are typed into these pages, but got none. Or listen at 127.0.0.1:8787."
+            )
+
+
+class InnerPort:
+    """A port for this process and this user only: a socket in a private folder.
+
+    Args:
+        server: the server that gets the port; it is not started yet.
+
+    Attributes:
+        target: where a channel finds it.
+    """
+
+    def __init__(self, server: grpc.Server) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="disinherit-")
+        self.target = f"unix:{self._folder.name}/coordinator"
+        server.add_insecure_port(self.target)
+
+    def close(self) -> None:
+        """Remove the folder; call it after the server has stopped."""
+        self._folder.cleanup()
 
 
 def listen(

@@ -25,6 +25,9 @@
     [metrics]                     # optional: serve figures for Prometheus, over HTTP
     listen = "127.0.0.1:9464"     # the default
 
+    [ui]                          # optional: the web dashboard
+    listen = "127.0.0.1:8787"     # the default
+
     [[webhooks]]                  # optional: tell another program, as often as needed
     url = "https://chat.example.org/hook"
     secret = "webhook.secret"     # signs the messages
@@ -38,17 +41,18 @@ Paths in a file are relative to its folder.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlsplit
 
 from msgspec import Meta
 from msgspec.structs import asdict
 
+from disinherit.common.connecting import is_loopback
 from disinherit.common.durations import seconds
 from disinherit.common.errors import InputError
 from disinherit.common.settings import Filled, Secret, Table, located, read
 from disinherit.server.agents.fleet import FleetSettings
-from disinherit.server.service.listening import TlsFiles, check_address
+from disinherit.server.service.listening import TlsFiles, UiSettings, check_address
 from disinherit.server.service.webhook_messages import EVENTS
 from disinherit.server.service.webhooks import WebhookSettings
 
@@ -108,6 +112,24 @@ class _Metrics(Table):
     listen: str = "127.0.0.1:9464"
 
 
+class _Ui(Table):
+    """The web dashboard, in the coordinator's process; without this table there is none.
+
+    Attributes:
+        listen: address for browsers, `host:port`.
+        certificate: file of the certificate that browsers see, with its chain, PEM; that of `[tls]`
+            by default, and none on this machine. Where `[tls]` has a `client_ca`, browsers must
+            present a certificate, too.
+        key: file of its private key, PEM.
+        host_names: further names under which browsers reach it.
+    """
+
+    listen: str = "127.0.0.1:8787"
+    certificate: Filled | None = None
+    key: Filled | None = None
+    host_names: tuple[Filled, ...] = ()
+
+
 class _Webhook(Table):
     """A program that is told of campaigns; as many tables as there are programs.
 
@@ -141,6 +163,7 @@ class _ServiceFile(Table):
         signing: signatures; below.
         agents: ports for agents; below.
         metrics: figures for Prometheus; below.
+        ui: the web dashboard; below.
         webhooks: programs that are told; below.
     """
 
@@ -153,6 +176,7 @@ class _ServiceFile(Table):
     signing: _Signing | None = None
     agents: _Agents | None = None
     metrics: _Metrics | None = None
+    ui: _Ui | None = None
     webhooks: tuple[_Webhook, ...] = ()
 
 
@@ -172,6 +196,7 @@ class ServeSettings:
             file. With another database, the default is not to sign.
         metrics: `host:port` where it serves metrics; `None` for nowhere.
         webhooks: who is told when a campaign needs somebody, or is over.
+        ui: the dashboard beside it; `None` for none.
     """
 
     database: str | Path
@@ -184,6 +209,7 @@ class ServeSettings:
     signing_key: Path | None = None
     metrics: str | None = None
     webhooks: Sequence[WebhookSettings] = ()
+    ui: UiSettings | None = None
 
 
 def read_settings(
@@ -208,7 +234,10 @@ def read_settings(
             raise InputError(f"Expected --{key}, such as --{key} {example}, but got none.")
     if tls and not {"certificate", "key"} <= set(tls):
         raise InputError(f"Expected certificate and key for TLS, but got {', '.join(sorted(tls))}.")
-    settings = ServeSettings(**values, tls=TlsFiles(**tls) if tls else None)
+    files = TlsFiles(**tls) if tls else None
+    if isinstance(ui := values.pop("ui", None), _Ui):
+        values["ui"] = _dashboard(ui, files, cast("Path", config))
+    settings = ServeSettings(**values, tls=files)
     check_address(settings.listen)
     return settings
 
@@ -259,6 +288,7 @@ def _read(config: Path) -> dict[str, Any]:
     values["webhooks"] = tuple(
         _webhook(one, number, config) for number, one in enumerate(found.webhooks, start=1)
     )
+    values["ui"] = found.ui
     if found.metrics is not None:
         values["metrics"] = found.metrics.listen
         with located(f"metrics.listen in {str(config)!r}"):
@@ -281,6 +311,17 @@ def _webhook(found: _Webhook, number: int, config: Path) -> WebhookSettings:
             near_seconds=seconds(found.deadline_near),
             details=found.details,
         )
+
+
+def _dashboard(found: _Ui, tls: TlsFiles | None, config: Path) -> UiSettings:
+    folder = config.parent
+    certificate, key = (folder / one if one else None for one in (found.certificate, found.key))
+    with located(f"ui in {str(config)!r}"):
+        clients = None if tls is None else tls.client_ca
+        apart = is_loopback(check_address(found.listen)) and clients is None
+        if certificate is key is None and tls is not None and not apart:
+            certificate, key = tls.certificate, tls.key
+        return UiSettings(found.listen, certificate, key, clients, found.host_names)
 
 
 def _fleet(found: _Agents, config: Path) -> FleetSettings:

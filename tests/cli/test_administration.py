@@ -49,6 +49,9 @@ def test_every_setting_that_a_first_configuration_shows_is_known(
     settings = read_settings(tmp_path / "all.toml", {}, {})
     assert settings.agents is not None
     assert settings.tls is not None
+    assert settings.ui is not None
+    assert settings.metrics is not None
+    assert len(settings.webhooks) == 1
     (tmp_path / "all.toml").write_text(uncommented(tmp_path / "agent.toml"))
     assert read_config(tmp_path / "all.toml").hours is not None
     capsys.readouterr()
@@ -80,6 +83,10 @@ def test_a_configuration_is_checked_with_the_files_that_it_names(
         serve.write_text(text)
         assert run(["config", "check", str(serve)]) == 2
         assert said in error_line(capsys)
+    serve.write_text('database = "c.db"\ntokens = "t"\n[ui]\ncertificate = "a"\nkey = "b"\n')
+    assert run(["config", "check", str(serve)]) == 2
+    said = capsys.readouterr().err
+    assert [f"{key} names" in said for key in ("ui.certificate", "ui.key")] == [True, True]
     assert run(["config", "check", str(tmp_path / "gone.toml")]) == 2
     assert "gone.toml" in error_line(capsys)
 

@@ -6,7 +6,7 @@ import pytest
 
 from disinherit.common.errors import InputError
 from disinherit.server.agents.fleet import FleetSettings
-from disinherit.server.service.listening import TlsFiles
+from disinherit.server.service.listening import TlsFiles, UiSettings
 from disinherit.server.service.settings import ServeSettings, read_settings
 
 FULL = """
@@ -51,6 +51,40 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path: Path) -> None:
     )
 
 
+TLS = '[tls]\ncertificate = "server.pem"\nkey = "server.key"\n'
+OWN = 'certificate = "ui.pem"\nkey = "ui.key"\n'
+
+
+@pytest.mark.parametrize(
+    ("tls", "ui", "files"),
+    [
+        ("", "", (None, None, None)),
+        (TLS, "", (None, None, None)),  # of this machine: no name of it is in a certificate
+        (TLS, 'listen = "0.0.0.0:443"\n', ("server.pem", "server.key", None)),
+        (TLS, f'listen = "0.0.0.0:443"\n{OWN}', ("ui.pem", "ui.key", None)),
+        (f'{TLS}client_ca = "ca.pem"\n', "", ("server.pem", "server.key", "ca.pem")),
+        (f'{TLS}client_ca = "ca.pem"\n', OWN, ("ui.pem", "ui.key", "ca.pem")),
+    ],
+)
+def test_a_dashboard_is_as_safe_as_the_port(
+    tls: str, ui: str, files: tuple[str | None, ...], tmp_path: Path
+) -> None:
+    """It never asks browsers for less than the port asks of other callers."""
+    path = tmp_path / "serve.toml"
+    path.write_text(f'database = "c.db"\ntokens = "t.toml"\n{tls}[ui]\n{ui}')
+    expected = [tmp_path / one if one else None for one in files]
+    found = read_settings(path, {}, {}).ui
+    assert found is not None
+    assert [found.certificate, found.key, found.client_ca] == expected
+
+
+def test_a_dashboard_is_named_with_its_names(tmp_path: Path) -> None:
+    path = tmp_path / "serve.toml"
+    path.write_text('database = "c.db"\ntokens = "t.toml"\n[ui]\nhost_names = ["ui.example.org"]\n')
+    found = read_settings(path, {}, {}).ui
+    assert found == UiSettings(host_names=("ui.example.org",))
+
+
 def test_database_and_packets_may_be_urls(tmp_path: Path) -> None:
     urls = 'database = "postgresql+psycopg://host/fleet"\npackets = "s3://bucket/packets"\n'
     (tmp_path / "serve.toml").write_text(f'{urls}tokens = "tokens.toml"\n')
@@ -77,6 +111,12 @@ def test_options_win(tmp_path: Path) -> None:
         (None, "serve.toml"),
         ("x", "TOML"),
         ("datbase = 'x'", "datbase"),
+        (
+            'database = "c.db"\ntokens = "t"\n[ui]\nlisten = "0.0.0.0:1"',
+            "certificate and key, here",
+        ),
+        ('database = "c.db"\ntokens = "t"\n[ui]\nlisten = "here"', "ui in"),
+        ('database = "c.db"\ntokens = "t"\n[ui]\nkey = "a.key"', "only one"),
         ("database = 3", "database"),
         ("tls = 'x'", "tls"),
         ("[tls]\ncert = 'x'", "tls.cert"),
