@@ -80,7 +80,7 @@ class Protection:
         if name not in self._hosts:
             return 421, (
                 f"Expected one of the host names {', '.join(sorted(self._hosts))}, but got "
-                f"{name[:100]!r}. Start the dashboard with --host-name to add one."
+                f"{name[:100]!r}. Add it with --host-name, or to host_names of [ui]."
             )
         if scope["method"] in ("GET", "HEAD"):
             return None

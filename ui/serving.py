@@ -172,8 +172,10 @@ def listen(address: Address) -> socket.socket:
     """Return a socket that listens.
 
     Raises:
-        InputError: if the address is taken, or is none of this machine.
+        InputError: if the address is taken, is none of this machine, or its files are no
+            certificate with its key.
     """
+    _check_files(address)
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM
@@ -192,6 +194,22 @@ def listen(address: Address) -> socket.socket:
             f"{address.port}: {error.strerror}. Choose another with --host and --port."
         ) from None
     return listener
+
+
+def _check_files(address: Address) -> None:
+    if address.certificate is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(address.certificate, address.key)
+        if address.client_ca is not None:
+            context.load_verify_locations(address.client_ca)
+    except (OSError, ssl.SSLError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise InputError(
+            f"Expected a certificate with its key in PEM in {str(address.certificate)!r} and "
+            f"{str(address.key)!r}, but: {reason}."
+        ) from None
 
 
 def url(address: Address, port: int) -> str:

@@ -55,6 +55,15 @@ def test_an_address_that_is_taken_is_known_at_once() -> None:
     first._listener.close()
 
 
+def test_files_that_are_no_certificate_are_known_at_once(tmp_path: Path) -> None:
+    certificate, key = Authority(tmp_path, "ours").issue("server")
+    other, _ = Authority(tmp_path, "theirs").issue("other")
+    for wrong in (other, key):
+        with pytest.raises(InputError, match="Expected a certificate with its key in PEM"):
+            Beside(Address("127.0.0.1", 0, wrong, key))
+    Beside(Address("127.0.0.1", 0, certificate, key))._listener.close()
+
+
 def test_browsers_present_a_certificate_where_callers_do_and_see_one_that_was_renewed(
     tmp_path: Path,
 ) -> None:
