@@ -3,6 +3,7 @@
 Debian's Chromium is driven by Playwright; tests are skipped where one of them is missing.
 """
 
+import io
 import shutil
 import threading
 import time
@@ -27,6 +28,9 @@ FLAGS = (
     "--disable-sync",
 )
 SERIOUS = ("serious", "critical")
+PAPER = (718, 1047)
+"""What fits on A4 between margins of 10 mm, in CSS pixels."""
+
 SIZES = {"phone": (375, 800), "desk": (1280, 900)}
 
 
@@ -102,6 +106,12 @@ class Watched:
         return str(self.page.inner_text(selector))
 
 
+_AFAR = (64, 64)
+_SHADES = 8.0
+"""Mean difference of grey, of 255, from which on pictures are not alike."""
+
+_HEIGHTS = 0.1
+
 _AXE = (ROOT / "tests/ui/vendor/axe.min.js").read_text()
 _LOOK = ("color-contrast", "scrollable-region-focusable", "target-size", "link-in-text-block")
 """Rules whose answer depends on size, colours or print."""
@@ -111,7 +121,9 @@ def findings(page: Any, rules: Sequence[str] = ()) -> list[str]:
     """Return what axe-core finds serious in a page; by all rules, or by some."""
     if not page.evaluate("() => 'axe' in window"):
         page.evaluate(_AXE)
-    only = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    only: dict[str, Any] = {"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}
+    if page.evaluate("() => matchMedia('print').matches"):
+        only["rules"] = {"target-size": {"enabled": False}}  # nobody points at paper
     found = page.evaluate("options => axe.run(document, options)", only)
     return [
         f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
@@ -131,17 +143,35 @@ def looked_at(page: Any) -> dict[str, list[str]]:
             found[f"{size} {scheme}"] = findings(page, () if scheme == "light" else _LOOK)
         if page.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
             found[f"{size} width"] = ["the page scrolls sideways"]
+    page.set_viewport_size(dict(zip(("width", "height"), PAPER, strict=True)))
     page.emulate_media(media="print", color_scheme="light")
-    found["print"] = findings(page, ("color-contrast",))  # nobody points at paper
+    found["print"] = findings(page)
+    if page.evaluate("() => document.documentElement.scrollWidth > innerWidth"):
+        found["print width"] = ["the page is wider than the paper"]
     page.emulate_media(media="screen", color_scheme="light")
     return {where: problems for where, problems in found.items() if problems}
 
 
-def kept(page: Any, path: Path, **options: Any) -> None:
-    """Write a picture with few colours, which is small."""
-    from PIL import Image
+def kept(page: Any, path: Path, *, renew: bool, **options: Any) -> None:
+    """Compare a stored picture with the page as it is now, or write it anew, with few colours.
 
-    raw = page.screenshot(**options)
-    path.write_bytes(raw)
-    with Image.open(path) as image:
-        image.convert("RGB").quantize(64).save(path, optimize=True)
+    Times and ids differ from run to run: the two are compared from afar.
+
+    Args:
+        page: Playwright's.
+        path: of the picture.
+        renew: whether to write it.
+        options: of the screenshot.
+    """
+    from PIL import Image, ImageChops, ImageStat
+
+    with Image.open(io.BytesIO(page.screenshot(**options))) as now:
+        if renew:
+            now.convert("RGB").quantize(64).save(path, optimize=True)
+            return
+        with Image.open(path) as stored:
+            alike = abs(now.height - stored.height) <= _HEIGHTS * stored.height
+            small = [one.convert("L").resize(_AFAR) for one in (now, stored)]
+    different = ImageStat.Stat(ImageChops.difference(*small)).mean[0]
+    assert alike, f"{path.name} is {stored.height} px high, not {now.height}: make pictures"
+    assert different < _SHADES, f"{path.name} is not what is shown any more: make pictures"

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from disinherit.simulations.bench.report.html import render_html as render_bench
 from disinherit.simulations.report.html import render_html
 from disinherit.ui.local import local_application
 from disinherit.ui.serving import LOOPBACK
 from tests.simulations.report.test_many_models import many
+from tests.support.bench import cell, entry, reference, run_record
 from tests.support.browsing import Watched, chromium, looked_at, served
 from tests.support.report import make_report
 from tests.ui.test_local import write_bench
@@ -44,6 +46,24 @@ def test_every_screen_of_runs_is_accessible_at_each_size_in_dark_and_in_print(
         assert found == {}
         assert reader.problems == []
         reader.context.close()
+
+
+def test_the_report_of_a_benchmark_is_accessible_at_each_size_in_dark_and_in_print(
+    browser: Any, tmp_path: Path
+) -> None:
+    cells = [
+        cell(name, seed, {"forget_accuracy": entry(gap), "retain_accuracy": entry(95 - gap, 95)})
+        for name, gap in (("ours", 1.0), ("head-reset", 20.0))
+        for seed in (0, 1)
+    ]
+    run = run_record("ours", "head-reset", aims={"methods": ["ours"], "rival": "head-reset"})
+    path = tmp_path / "report.html"
+    path.write_text(render_bench(run, [reference(f"one class-{seed}") for seed in (0, 1)], cells))
+    reader = Watched(browser, path.as_uri())
+    reader.open("")
+    assert looked_at(reader.page) == {}
+    assert reader.problems == []
+    reader.context.close()
 
 
 def test_a_long_table_sorts_and_filters(browser: Any, tmp_path: Path) -> None:
