@@ -133,7 +133,7 @@ def pack(
 @app.command(epilog="Example: disinherit bench family --quick --out runs/family.json")
 def family(
     out: Annotated[
-        Path, typer.Option(help="JSON file of the figures; seeds that it has are not run again.")
+        Path, typer.Option(help="JSON file of the figures; what it has is not measured again.")
     ],
     quick: Annotated[
         bool, typer.Option("--quick", help="40 authors and two requests: a few minutes.")

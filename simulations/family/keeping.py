@@ -74,6 +74,7 @@ class Finished:
             "vocabulary": family.vocabulary,
             "base_seconds": family.base_seconds,
             "seconds": family.seconds,
+            "cpu_seconds": family.cpu_seconds,
         }
         write_atomic(about, json.dumps(described).encode())
         return family

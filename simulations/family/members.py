@@ -101,6 +101,7 @@ class Family:
         halfway: weights in the middle of that training.
         base_seconds: time that it took to train the base.
         seconds: time that it took to make all members.
+        cpu_seconds: time that the process computed for it; `None` if that was not measured.
     """
 
     size: Size
@@ -110,6 +111,7 @@ class Family:
     halfway: Weights
     base_seconds: float
     seconds: float
+    cpu_seconds: float | None = None
 
     def network(self) -> nn.Module:
         """Return a network for the members."""
@@ -170,7 +172,7 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
     start = state(network)
     weights: dict[str, Weights] = {}
     halfway: list[Weights] = []
-    seconds, began = 0.0, time.perf_counter()
+    seconds, began, computed = 0.0, time.perf_counter(), time.process_time()
     for member, one in MEMBERS.items():
         if one.recipe is not None:
             continue
@@ -193,7 +195,9 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
             seconds = time.perf_counter() - started
         weights[member] = state(network)
     family = derive(Family(size, vocabulary, weights, start, halfway[0], seconds, 0.0))
-    return replace(family, seconds=time.perf_counter() - began)
+    return replace(
+        family, seconds=time.perf_counter() - began, cpu_seconds=time.process_time() - computed
+    )
 
 
 def train_adapter(

@@ -9,6 +9,9 @@ from typing import Any
 from disinherit.common.errors import DataError
 from disinherit.simulations.bench.markdown import TextTable, markdown_table
 
+Rows = Mapping[str, Mapping[str, Any]]
+"""Method -> its figures of one request and seed."""
+
 RETRAINED = "retrained"
 """Row of the family that was trained again without the samples."""
 
@@ -64,8 +67,8 @@ def render(measured: Mapping[str, Any]) -> str:
     ]
     if found := _FINDINGS.get(first["authors"]):
         parts.append(found)
-    for name, request in first["requests"].items():
-        rows = [one["requests"][name]["rows"] for one in runs]
+    for name, request in max((one["requests"] for one in runs), key=len).items():
+        rows = [one["requests"][name]["rows"] for one in runs if name in one["requests"]]
         parts += [
             f"## {name.capitalize()}: {request['samples']} texts",
             "**What each member still answers word for word, in percent** (the retrained member in "
@@ -82,7 +85,8 @@ def render(measured: Mapping[str, Any]) -> str:
             markdown_table(_after(rows)),
         ]
     environment = ", ".join(f"{key}: {value}" for key, value in measured["environment"].items())
-    return "\n\n".join([*parts, f"Measured with {environment}."]) + "\n"
+    parts += [*_absent(runs), _cost(runs), f"Measured with {environment}."]
+    return "\n\n".join(parts) + "\n"
 
 
 _INTRODUCTION = """A small decoder with Llama's architecture ({parameters} parameters) learned
@@ -126,56 +130,112 @@ size. Seconds were taken on a machine that did other work, too.""",
 """Number of authors of a family -> what its figures say."""
 
 
-def _leaks(rows: Sequence[Mapping[str, Any]]) -> TextTable:
-    methods = [name for name in rows[0] if name != RETRAINED]
+def _methods(rows: Sequence[Rows]) -> list[str]:
+    """Return the methods of one request that were measured for at least one seed."""
+    most = max(rows, key=len)
+    return [*most, *{name: None for row in rows for name in row if name not in most}]
+
+
+def _absent(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line about the cells that some seeds lack; nothing if there are none."""
+    found = []
+    for one in runs:
+        for name in max((run["requests"] for run in runs), key=len):
+            rows = [run["requests"][name]["rows"] for run in runs if name in run["requests"]]
+            has = one["requests"].get(name, {}).get("rows", {})
+            if gone := [method for method in _methods(rows) if method not in has]:
+                found.append(f"seed {one['seed']}, {name}: {', '.join(gone)}")
+    if not found:
+        return []
+    return [f"Not measured, and so not in the means ({len(runs)} seeds): {'; '.join(found)}."]
+
+
+def _cost(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line about what a seed takes to compute."""
+    totals = []
+    for one in runs:
+        cells = [cell for request in one["requests"].values() for cell in request["rows"].values()]
+        panels = [
+            cell["measuring_cpu_seconds"] for cell in cells if "measuring_cpu_seconds" in cell
+        ]
+        spent = [_computed(cell, "") for cell in cells]
+        if panels:
+            whole = _computed(one, "training_") + sum(spent) + fmean(panels) * len(cells)
+            totals.append(f"seed {one['seed']}: {whole / 60:.0f} minutes ({len(cells)} cells)")
+    if not totals:
+        return "CPU time was not kept."
+    return (
+        f"CPU time of one thread, for training, methods and panels: {'; '.join(totals)}. Where CPU "
+        "time was not kept, time on the clock stands for it, which is more, and the mean panel."
+    )
+
+
+def _computed(one: Mapping[str, Any], what: str) -> float:
+    computed: float | None = one.get(f"{what}cpu_seconds")
+    clock: float = one[f"{what}seconds"]
+    return clock if computed is None else computed
+
+
+def _leaks(rows: Sequence[Rows]) -> TextTable:
+    methods = [name for name in _methods(rows) if name != RETRAINED]
     lines = []
-    for member in rows[0][RETRAINED]["members"]:
-        expected = _mean(rows, RETRAINED, member, "exact_match")
-        cells = (
-            f"{100 * _mean(rows, method, member, 'exact_match'):.0f} ({100 * expected:.0f})"
-            for method in methods
-        )
+    for member in max((row[RETRAINED]["members"] for row in rows), key=len):
+        expected = _answered(rows, RETRAINED, member)
+        cells = (f"{_answered(rows, method, member)} ({expected})" for method in methods)
         lines.append((member, *cells))
     return TextTable(("", *methods), tuple(lines))
 
 
-def _means(rows: Sequence[Mapping[str, Any]]) -> TextTable:
+def _means(rows: Sequence[Rows]) -> TextTable:
     lines = []
+    methods = _methods(rows)
     for figure, (title, factor) in _FIGURES.items():
         cells = []
-        for method in rows[0]:
-            found = [one[figure] for row in rows for one in row[method]["members"].values()]
-            known = [value for value in found if value is not None]
+        for method in methods:
+            members = [one for row in _having(rows, method) for one in row["members"].values()]
+            known = [one[figure] for one in members if one[figure] is not None]
             digits = 1 if factor > 1 else 2
             cells.append(f"{factor * fmean(known):.{digits}f}" if known else "—")
         lines.append((title, *cells))
-    return TextTable(("", *rows[0]), tuple(lines))
+    return TextTable(("", *methods), tuple(lines))
 
 
-def _after(rows: Sequence[Mapping[str, Any]]) -> TextTable:
-    learned, merged, seconds = [], [], []
-    for method in rows[0]:
-        again = fmean(value for one in rows for value in one[method]["relearned"].values())
+def _after(rows: Sequence[Rows]) -> TextTable:
+    learned, merged, seconds, computed = [], [], [], []
+    methods = _methods(rows)
+    for method in methods:
+        found = _having(rows, method)
+        again = fmean(value for one in found for value in one["relearned"].values())
         learned.append(f"{100 * again:.0f}")
-        merged.append(f"{100 * fmean(one[method]['merged'] for one in rows):.0f}")
-        seconds.append(f"{fmean(one[method]['seconds'] for one in rows):.1f}")
+        merged.append(f"{100 * fmean(one['merged'] for one in found):.0f}")
+        seconds.append(f"{fmean(one['seconds'] for one in found):.1f}")
+        known = [one["cpu_seconds"] for one in found if one.get("cpu_seconds") is not None]
+        computed.append(f"{fmean(known):.1f}" if known else "—")
     return TextTable(
-        ("", *rows[0]),
+        ("", *methods),
         (
             ("after learning other authors, %", *learned),
             ("merged with a sibling, %", *merged),
             ("seconds", *seconds),
+            ("CPU seconds", *computed),
         ),
     )
 
 
-def _mean(rows: Sequence[Mapping[str, Any]], method: str, member: str, figure: str) -> float:
-    return fmean(one[method]["members"][member][figure] for one in rows)
+def _having(rows: Sequence[Rows], method: str) -> list[Mapping[str, Any]]:
+    return [row[method] for row in rows if method in row]
+
+
+def _answered(rows: Sequence[Rows], method: str, member: str) -> str:
+    found = [one["members"].get(member) for one in _having(rows, method)]
+    known = [one["exact_match"] for one in found if one is not None]
+    return f"{100 * fmean(known):.0f}" if known else "—"
 
 
 def _replay(runs: Sequence[Mapping[str, Any]], name: str) -> float:
-    return fmean(one["requests"][name]["replay_seconds"] for one in runs)
+    return fmean(one["requests"][name]["replay_seconds"] for one in runs if name in one["requests"])
 
 
 def _whole(runs: Sequence[Mapping[str, Any]], name: str) -> float:
-    return fmean(one["requests"][name]["rows"][RETRAINED]["seconds"] for one in runs)
+    rows = [one["requests"][name]["rows"] for one in runs if name in one["requests"]]
+    return fmean(one["seconds"] for one in _having(rows, RETRAINED))

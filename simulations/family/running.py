@@ -3,41 +3,43 @@
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from disinherit.common.curvature.ekfac import Curvature, as_tensors, from_tensors
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
 from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.campaign import measure_curvature
-from disinherit.simulations.family.corpus import Corpus, encode_all, ids_of, make_corpus, texts_of
+from disinherit.simulations.family.corpus import Corpus, ids_of, make_corpus
 from disinherit.simulations.family.keeping import Finished
-from disinherit.simulations.family.language_model import Weights, load, train
 from disinherit.simulations.family.members import (
     FULL,
     MEMBERS,
     QUICK,
-    TRAINED,
     Family,
     Size,
     build,
     data_of,
 )
-from disinherit.simulations.family.methods import METHODS, Method
-from disinherit.simulations.family.page import RELEARNING_STEPS, RETRAINED, read_figures
-from disinherit.simulations.family.panel import Panel, exact_match, make_exam, truth_ratios
+from disinherit.simulations.family.method_figures import member_figures
+from disinherit.simulations.family.methods import METHODS
+from disinherit.simulations.family.page import RETRAINED, read_figures
+from disinherit.simulations.family.panel import Panel, truth_ratios
 from disinherit.simulations.family.problem import make_problem
 from disinherit.simulations.report.build import environment
 
 _GONE, _KEPT = 10, 20
 """Most authors to forget, and most others, whom the panel asks about."""
+
+_NOTHING: Mapping[str, Any] = {"requests": {}}
+"""Figures of a seed of which nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +71,9 @@ def measure(
     quick: bool,
     work: Path | None = None,
 ) -> dict[str, Any]:
-    """Run the benchmark on one thread for each seed, and store the figures after each.
+    """Run the benchmark on one thread for each seed, and store each cell when it is measured.
 
-    Seeds that the file has are not run again.
+    Cells that the file has, with all members, are not measured again.
 
     Args:
         file: JSON file of the figures.
@@ -99,15 +101,22 @@ def measure(
     torch.set_num_threads(1)
     try:
         for seed in seeds:
-            if any(one["seed"] == seed for one in measured["runs"]):
+            there = [one for one in measured["runs"] if one["seed"] == seed]
+            earlier: Mapping[str, Any] = there[0] if there else _NOTHING
+            if not lacking(earlier, plan):
                 continue
-            done = finished(work, plan, seed)
-            measured["runs"].append(run(plan, seed, partial(_say, say, f"seed {seed}"), done))
-            measured["runs"].sort(key=lambda one: one["seed"])
-            write_atomic(file, (json.dumps(measured, indent=1) + "\n").encode())
+            told = partial(_say, say, f"seed {seed}")
+            store = partial(_store, file, measured)
+            run(plan, seed, told, finished(work, plan, seed), known=earlier, store=store)
     finally:
         torch.set_num_threads(threads)
     return measured
+
+
+def _store(file: Path, measured: dict[str, Any], found: Mapping[str, Any]) -> None:
+    others = [one for one in measured["runs"] if one["seed"] != found["seed"]]
+    measured["runs"] = sorted([*others, found], key=lambda one: one["seed"])
+    write_atomic(file, (json.dumps(measured, indent=1) + "\n").encode())
 
 
 def finished(work: Path | None, plan: FamilyPlan, seed: int) -> Finished:
@@ -121,10 +130,41 @@ def finished(work: Path | None, plan: FamilyPlan, seed: int) -> Finished:
     Raises:
         DataError: if the folder is that of another measurement.
     """
-    return Finished(None if work is None else work / f"seed-{seed}", f"{plan}")
+    folder = None if work is None else work / f"seed-{seed}"
+    return Finished(folder, f"{plan}, members {', '.join(MEMBERS)}")
 
 
-def run(plan: FamilyPlan, seed: int, say: Callable[[str], None], done: Finished) -> dict[str, Any]:
+def lacking(known: Mapping[str, Any], plan: FamilyPlan) -> dict[str, list[str]]:
+    """Return what the figures of a seed lack: request -> methods whose cells are not there.
+
+    Args:
+        known: figures of the seed, as `run` stores them.
+        plan: what is measured.
+    """
+    found = {
+        name: [
+            method
+            for method in (RETRAINED, *METHODS)
+            if not _is_whole(known["requests"].get(name, {}).get("rows", {}).get(method))
+        ]
+        for name in plan.requests
+    }
+    return {name: methods for name, methods in found.items() if methods}
+
+
+def _is_whole(cell: Mapping[str, Any] | None) -> bool:
+    return cell is not None and list(cell["members"]) == list(MEMBERS)
+
+
+def run(
+    plan: FamilyPlan,
+    seed: int,
+    say: Callable[[str], None],
+    done: Finished,
+    *,
+    known: Mapping[str, Any] = _NOTHING,
+    store: Callable[[dict[str, Any]], None] = lambda found: None,
+) -> dict[str, Any]:
     """Train a family, carry out each request by each method, and measure all members.
 
     Args:
@@ -132,6 +172,8 @@ def run(plan: FamilyPlan, seed: int, say: Callable[[str], None], done: Finished)
         seed: of authors, texts and order of training.
         say: is told what is going on.
         done: what is finished of it.
+        known: figures of the seed that are there; its whole cells are not measured again.
+        store: is given the figures so far after each cell.
 
     Returns:
         Figures as JSON has them: `requests` -> name -> `rows` -> method -> member -> figures, with
@@ -143,18 +185,37 @@ def run(plan: FamilyPlan, seed: int, say: Callable[[str], None], done: Finished)
     corpus = make_corpus(plan.size.authors, seed, plan.texts)
     say("training the family")
     family = done.family("whole", lambda: build(corpus, plan.size, seed))
-    return {
+    earlier = known["requests"]
+    found: dict[str, Any] = {
         "seed": seed,
         "authors": plan.size.authors,
         "parameters": sum(value.numel() for value in family.weights["base"].values()),
         "training_seconds": family.seconds,
-        "requests": {
-            name: _request(
-                corpus, family, name, _chosen(corpus, count), seed, partial(_say, say, name), done
-            )
-            for name, count in plan.requests.items()
-        },
+        "training_cpu_seconds": family.cpu_seconds,
+        "requests": {name: earlier[name] for name in plan.requests if name in earlier},
     }
+    for name, methods in lacking(found, plan).items():
+        request = _Asked(
+            corpus, family, name, _chosen(corpus, plan.requests[name]), seed,
+            partial(_say, say, name), done,
+        )  # fmt: skip
+        rows = dict(earlier.get(name, {}).get("rows", {}))
+        retrained = request.retrained()
+        described = {
+            "authors": len(request.gone),
+            "samples": len(ids_of(request.gone)),
+            "packet_bytes": sum(one.numel() * 4 for one in family.weights["base"].values()),
+            "replay_seconds": retrained.base_seconds,
+        }
+        for method, cell in _cells(request, retrained, methods):
+            rows[method] = cell
+            present = {one: rows[one] for one in (RETRAINED, *METHODS) if one in rows}
+            found["requests"][name] = {**described, "rows": present}
+            found["requests"] = {
+                one: found["requests"][one] for one in plan.requests if one in found["requests"]
+            }
+            store(found)
+    return found
 
 
 def _say(say: Callable[[str], None], name: str, step: str) -> None:
@@ -178,24 +239,47 @@ def _chosen(corpus: Corpus, count: int) -> list[Author]:
     return list(corpus.authors[1::2][:count])
 
 
-def _request(
-    corpus: Corpus,
-    family: Family,
-    request: str,
-    gone: Sequence[Author],
-    seed: int,
-    say: Callable[[str], None],
-    done: Finished,
-) -> dict[str, Any]:
-    ids = ids_of(gone)
-    say("training the family again without them")
-    retrained = done.family(file_of(request), lambda: build(corpus, family.size, seed, ids))
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request to a family.
+
+    Attributes:
+        corpus: the texts.
+        family: the family as it is.
+        name: of the request.
+        gone: authors to forget.
+        seed: of the family.
+        say: is told what is going on.
+        done: what is finished.
+    """
+
+    corpus: Corpus
+    family: Family
+    name: str
+    gone: Sequence[Author]
+    seed: int
+    say: Callable[[str], None]
+    done: Finished
+
+    def retrained(self) -> Family:
+        """Return the family, trained again without the authors."""
+        self.say("training the family again without them")
+        ids = ids_of(self.gone)
+        return self.done.family(
+            file_of(self.name), lambda: build(self.corpus, self.family.size, self.seed, ids)
+        )
+
+
+def _cells(
+    asked: _Asked, retrained: Family, methods: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield methods of a request with their figures, as they are measured."""
+    corpus, family, done = asked.corpus, asked.family, asked.done
+    curvature = partial(_curvature, corpus, family, done)
     base = retrained.weights["base"]
-    problem = make_problem(
-        corpus, family, base, ids, partial(_curvature, corpus, family, done), seed
-    )
-    kept = [author for author in corpus.authors if author not in gone][:_KEPT]
-    panel = Panel(corpus, tuple(gone[:_GONE]), tuple(kept))
+    problem = make_problem(corpus, family, base, ids_of(asked.gone), curvature, asked.seed)
+    kept = [author for author in corpus.authors if author not in asked.gone][:_KEPT]
+    panel = Panel(corpus, tuple(asked.gone[:_GONE]), tuple(kept))
 
     @cache
     def ratios() -> Mapping[str, Tensor]:
@@ -203,72 +287,21 @@ def _request(
             member: truth_ratios(retrained.loaded(member), corpus, panel.gone) for member in MEMBERS
         }
 
-    def row(method: Method) -> dict[str, Any]:
-        started = time.perf_counter()
-        changed = method(problem)
-        seconds = time.perf_counter() - started
-        return _row(panel, changed, family, ratios(), seconds)
+    def row(name: str) -> dict[str, Any]:
+        if name == RETRAINED:
+            return {
+                "seconds": retrained.seconds,
+                "cpu_seconds": retrained.cpu_seconds,
+                **member_figures(panel, retrained, retrained, {}),
+            }
+        started, computed = time.perf_counter(), time.process_time()
+        changed = METHODS[name](problem)
+        spent = {
+            "seconds": time.perf_counter() - started,
+            "cpu_seconds": time.process_time() - computed,
+        }
+        return {**spent, **member_figures(panel, changed, family, ratios())}
 
-    rows = {
-        RETRAINED: done.figures(
-            file_of(request, RETRAINED),
-            lambda: _row(panel, retrained, retrained, {}, retrained.seconds),
-        )
-    }
-    for name, method in METHODS.items():
-        say(name)
-        rows[name] = done.figures(file_of(request, name), partial(row, method))
-    return {
-        "authors": len(gone),
-        "samples": len(ids),
-        "packet_bytes": sum(value.numel() * 4 for value in family.weights["base"].values()),
-        "replay_seconds": retrained.base_seconds,
-        "rows": rows,
-    }
-
-
-def _row(
-    panel: Panel,
-    family: Family,
-    before: Family,
-    ratios: Mapping[str, Tensor],
-    seconds: float,
-) -> dict[str, Any]:
-    """Return the figures of a family after a method, and after what others may do with it.
-
-    Args:
-        panel: the exams.
-        family: the family after the method.
-        before: the family with the siblings that were not unlearned.
-        ratios: truth ratios of the retrained members; none for these themselves.
-        seconds: time that the method took, the replay of the base apart.
-    """
-    asked = make_exam(
-        panel.corpus, [(q.asked, q.answer) for author in panel.gone for q in author.questions]
-    )
-    return {
-        "seconds": seconds,
-        "members": {
-            member: panel.measure(family.loaded(member), ratios.get(member)) for member in MEMBERS
-        },
-        "relearned": {
-            member: exact_match(relearned(panel.corpus, family, member), asked)
-            for member in TRAINED
-        },
-        "merged": exact_match(merged(family, before), asked),
-    }
-
-
-def relearned(corpus: Corpus, family: Family, member: str) -> nn.Module:
-    """Return a member after a few steps of training on authors whom nobody asked to forget."""
-    network = family.loaded(member)
-    data = encode_all(corpus, texts_of(corpus.strangers))
-    train(network, data, epochs=RELEARNING_STEPS, rate=1e-3, steps=RELEARNING_STEPS)
-    return network
-
-
-def merged(family: Family, before: Family) -> nn.Module:
-    """Return the average of an unlearned fine-tune and a sibling that was not unlearned."""
-    one, other = family.weights["chat"], before.weights["domain"]
-    halves: Weights = {name: (value + other[name]) / 2 for name, value in one.items()}
-    return load(family.network(), halves)
+    for name in methods:
+        asked.say(name)
+        yield name, done.figures(file_of(asked.name, name), partial(row, name))

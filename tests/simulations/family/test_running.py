@@ -1,7 +1,7 @@
 """A tiny family, from training to the page."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from disinherit.simulations.family.running import (
     QUICK_PLAN,
     FamilyPlan,
     finished,
+    lacking,
     measure,
     run,
 )
@@ -134,27 +135,82 @@ def test_the_page_has_a_table_of_members_and_methods(figures: dict[str, Any]) ->
         assert word in page
 
 
-def test_seeds_that_were_run_are_not_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_cells_that_were_measured_are_not_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: dict[str, Any]
 ) -> None:
-    ran: list[int] = []
+    asked: list[tuple[int, dict[str, list[str]]]] = []
+    cells = figures["requests"]["one author"]["rows"]
 
-    def remember(plan: FamilyPlan, seed: int, say: object, done: object) -> dict[str, int]:
-        ran.append(seed)
-        return {"seed": seed, "authors": plan.size.authors}
+    def remember(
+        plan: FamilyPlan,
+        seed: int,
+        say: object,
+        done: object,
+        *,
+        known: dict[str, Any],
+        store: Callable[[dict[str, Any]], None],
+    ) -> None:
+        asked.append((seed, lacking(known, plan)))
+        rows = dict.fromkeys((RETRAINED, *METHODS), cells[RETRAINED])
+        requests = {name: {"rows": dict(rows)} for name in plan.requests}
+        store({"seed": seed, "authors": plan.size.authors, "requests": requests})
 
+    monkeypatch.setattr(running, "METHODS", METHODS)
     monkeypatch.setattr(running, "run", remember)
+    everything = {name: [RETRAINED, *METHODS] for name in QUICK_PLAN.requests}
     file = tmp_path / "family.json"
     measure(file, [1], print, quick=True)
     measured = measure(file, [0, 1], print, quick=True)
-    assert ran == [1, 0]
+    assert asked == [(1, everything), (0, everything)]
     assert [one["seed"] for one in measured["runs"]] == [0, 1]
     assert json.loads(file.read_text()) == measured
+
+    # A method that was added since, and a cell without a member that was.
+    rows = measured["runs"][0]["requests"]["eight authors"]["rows"]
+    del rows["NPO"]
+    rows["no-op"] = {**rows["no-op"], "members": dict(list(cells["no-op"]["members"].items())[:-1])}
+    file.write_text(json.dumps(measured))
+    measure(file, [0, 1], print, quick=True)
+    assert asked[2:] == [(0, {"eight authors": ["no-op", "NPO"]})]
+
     with pytest.raises(DataError, match=f"got some of {QUICK_PLAN.size.authors}"):
         measure(file, [0], print, quick=False)
     file.write_text("[]")
     with pytest.raises(DataError, match="Expected figures of families"):
         measure(file, [0], print, quick=True)
+
+
+def test_the_figures_of_other_cells_stay(
+    monkeypatch: pytest.MonkeyPatch, figures: dict[str, Any]
+) -> None:
+    plan = FamilyPlan(TINY, {"one author": 1}, texts=10)
+    chosen = {name: METHODS[name] for name in ("no-op", "change: replay")}
+    monkeypatch.setattr(running, "METHODS", chosen)
+    known = json.loads(json.dumps(figures))
+    rows = known["requests"]["one author"]["rows"]
+    rows["no-op"]["merged"] = 0.5  # as nothing measures it
+    del rows["change: replay"]
+    stored: list[dict[str, Any]] = []
+    found = run(plan, 0, lambda _: None, Finished(None), known=known, store=stored.append)
+    assert len(stored) == 1
+    after = found["requests"]["one author"]["rows"]
+    assert list(after) == [RETRAINED, "no-op", "change: replay"]
+    assert after["no-op"] == rows["no-op"]
+    again = figures["requests"]["one author"]["rows"]["change: replay"]
+    assert after["change: replay"]["members"] == again["members"]
+
+
+def test_the_page_says_what_was_not_measured(figures: dict[str, Any]) -> None:
+    other = json.loads(json.dumps(figures))
+    other["seed"] = 1
+    rows = other["requests"]["one author"]["rows"]
+    del rows["gradient ascent"]
+    for row in rows.values():
+        del row["members"]["q4_0"]
+    page = render({"environment": {"torch": "2"}, "runs": [figures, other]})
+    assert "Not measured, and so not in the means (2 seeds): seed 1, one author: gradient" in page
+    assert "minutes (6 cells); seed 1: " in page
+    assert "| q4_0 |" in page
 
 
 def test_a_run_that_was_stopped_goes_on(
@@ -175,10 +231,14 @@ def test_a_run_that_was_stopped_goes_on(
     whole = figures["requests"]["one author"]
     for name in ("no-op", "change: replay", RETRAINED):
         found, expected = rows["rows"][name], whole["rows"][name]
-        assert {**found, "seconds": 0} == {**expected, "seconds": 0}
+        assert _without_seconds(found) == _without_seconds(expected)
     with pytest.raises(DataError, match="Name another folder"):
         finished(tmp_path, QUICK_PLAN, 0)
     (file,) = tmp_path.glob("seed-0/one-author-no-op.json")
     file.write_text("{")
     with pytest.raises(DataError, match="is made again"):
         run(plan, 0, lambda _: None, finished(tmp_path, plan, 0))
+
+
+def _without_seconds(cell: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in cell.items() if not name.endswith("seconds")}
