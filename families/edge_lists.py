@@ -1,8 +1,9 @@
 """Edge lists that people write: CSV with a header, or JSON.
 
 Columns, or keys: `child` and `parent`; and, where known, `relation`, `weight`, `revision`,
-`confidence`.  Names are those of models in the other sources, or ids in the graph; others become
-models without weights.  A list is taken whole or not at all.
+`confidence`, and `recipe`, how the child was computed, the same for all its parents, which are
+listed in the order of places.  Names are those of models in the other sources, or ids in the graph;
+others become models without weights.  A list is taken whole or not at all.
 """
 
 import csv
@@ -13,7 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from disinherit.common.errors import DataError
+from disinherit.common.errors import DataError, GraphError
+from disinherit.common.graph.recipes import Recipe, as_recipe
+from disinherit.common.limits import shown
 from disinherit.common.text import load_json, one_line
 from disinherit.families.evidence import Claim, Evidence, Found, Relation, Source
 from disinherit.families.model_cards import parent_name
@@ -23,7 +26,7 @@ MOST_EDGES = 100_000
 MOST_LIST = 64 * 2**20
 """Bytes of an edge list."""
 
-_COLUMNS = ("child", "parent", "relation", "weight", "revision", "confidence")
+_COLUMNS = ("child", "parent", "relation", "weight", "revision", "confidence", "recipe")
 
 
 def read_edges(path: Path, evidence: Evidence, renamed: Container[str] = ()) -> None:
@@ -45,12 +48,19 @@ def read_edges(path: Path, evidence: Evidence, renamed: Container[str] = ()) -> 
         for name in (found.name, *found.aliases):
             named.setdefault(name, found.key)
     claims: list[Claim] = []
+    recipes: dict[str, Recipe | None] = {}
     for where, row in rows:
         if len(claims) == MOST_EDGES:
             raise DataError(f"Expected at most {MOST_EDGES:,} edges in {path.name}, but got more.")
         child, claim = _claim(row, where)
         for name in (child, *([] if claim.parent in renamed else [claim.parent])):
             named.setdefault(name, f"edge list: {name}")
+        recipe = recipes.setdefault(child, claim.recipe)
+        if claim.recipe != recipe:
+            raise DataError(
+                f"Expected one recipe for all parents of {shown(child)}, {_told(recipe)} as before "
+                f"{where}, but got {_told(claim.recipe)}."
+            )
         claims.append(replace(claim, child=named[child]))
     for name, key in named.items():
         if key not in before:
@@ -82,6 +92,7 @@ def _claim(row: Mapping[str, Any], where: str) -> tuple[str, Claim]:
         Relation(relation),
         str(row.get("revision") or ""),
         _number(row, "weight", where),
+        _recipe(row, where),
         confidence=_number(row, "confidence", where),
     )
 
@@ -98,6 +109,18 @@ def _number(row: Mapping[str, Any], name: str, where: str) -> float | None:
         shown = one_line(str(value), 40)
         raise DataError(f"Expected a number in (0, 1] as {name} in {where}, but got {shown!r}.")
     return number
+
+
+def _recipe(row: Mapping[str, Any], where: str) -> Recipe | None:
+    text = str(row.get("recipe") or "")
+    try:
+        return as_recipe(text) if text else None
+    except GraphError as error:
+        raise DataError(f"In {where}: {error}") from None
+
+
+def _told(recipe: Recipe | None) -> str:
+    return "none" if recipe is None else repr(str(recipe))
 
 
 def _csv_rows(text: str, path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -53,6 +53,18 @@ def test_json_is_read_with_shares(tmp_path: Path) -> None:
         ]
 
 
+def test_a_recipe_is_that_of_all_parents_in_their_order(tmp_path: Path) -> None:
+    text = "child,parent,relation,weight,recipe\n" + "".join(
+        f'c,{name},merge,0.5,"linear weights=1,1"\n' for name in "ba"
+    )
+    found = from_text(text, tmp_path)
+    assert {(e.parent, e.place, str(e.recipe)) for e in found.graph.edges()} == {
+        ("b", 1, "linear weights=1,1"),
+        ("a", 2, "linear weights=1,1"),
+    }
+    assert import_families([tmp_path / "edges.csv"], known=found.graph).changed == ()
+
+
 def test_shares_that_are_no_merge_are_recorded_as_they_are(tmp_path: Path) -> None:
     text = "child,parent,relation,weight\nc,a,merge,0.5\nc,b,merge,0.25\n"
     found = from_text(text, tmp_path)
@@ -89,6 +101,8 @@ def test_a_list_overrules_all_else_and_names_models_and_ids(tmp_path: Path) -> N
         ("child,parent,confidence\na,b,nan\n", r"in \(0, 1\] as confidence in line 2"),
         ("child,parent,confidence\na,b,1e999\n", r"in \(0, 1\] as confidence"),
         ("child,parent,relation\na,b,son\n", "a relation among"),
+        ("child,parent,recipe\na,b,Q4\n", "In line 2 of edges.csv: Expected the name of a recipe"),
+        ("child,parent,recipe\na,b,q4_0\na,c,\n", "one recipe for all parents of 'a'"),
         ("child,parent\na\x1b[2J,b\n", "printable"),
         ('child,parent\n"a,b\n', "line 2"),
         ("child,parent\n" + "x" * 200_000 + ",b\n", "field"),
