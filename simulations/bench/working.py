@@ -74,6 +74,7 @@ def make_reference(folder: Path, case: SuiteCase, panel: PanelSettings) -> None:
                     "owner": subject.owner,
                     "depth": depth(opened, model),
                     "gone": not len(subject.retain),
+                    "tested": _tested(exams[model]),
                     "original": dataclasses.asdict(original[model]),
                     "retrained": dataclasses.asdict(retrained[model]),
                 }
@@ -144,6 +145,16 @@ def make_cell(folder: Path, case: SuiteCase, panel: PanelSettings, method: Metho
             "models": models,
         },
     )
+
+
+def _tested(exam: EvaluationContext) -> dict[str, int]:
+    """Return on how many samples the accuracies of a model are counted."""
+    kept = "test_retain" if exam.case.by_class else "retain"
+    return {
+        "forget": len(exam.splits[exam.forget_split]),
+        "retain": len(exam.splits[kept]),
+        "test": len(exam.splits["test_forget"]) + len(exam.splits["test_retain"]),
+    }
 
 
 def _references(

@@ -30,6 +30,7 @@ from disinherit.simulations.bench.report.standings import (
     missed_table,
     verdict,
 )
+from disinherit.simulations.bench.sample_noise import noise_table
 
 _LIMITS: tuple[Limit, ...] = (
     PROOF,
@@ -85,7 +86,13 @@ def render_html(
     say(f"drawing {count(len(tables), 'kind')} of cases")
     drawn = [(label, scatter(table, label, judged)) for label, table in tables.items()]
     sections = [
-        (label, times(table, label, judged), panel_shades(table), cost_table(table))
+        (
+            label,
+            times(table, label, judged),
+            panel_shades(table),
+            noise_table(references, cells, label),
+            cost_table(table),
+        )
         for label, table in tables.items()
     ]
     curves = curve_plots(references, cells)

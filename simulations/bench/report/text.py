@@ -29,6 +29,7 @@ from disinherit.simulations.bench.report.standings import (
     judged_methods,
     missed_table,
 )
+from disinherit.simulations.bench.sample_noise import noise_table
 
 
 def render_markdown(
@@ -75,8 +76,9 @@ def render_markdown(
         parts += [f"## {title}", text, markdown_table(table)]
     for label, figures in summarise(cells).items():
         if figures:
-            tables = map(markdown_table, (panel_table(figures), cost_table(figures)))
-            parts += [f"## {label}", *tables]
+            noise = noise_table(references, cells, label)
+            tables = [panel_table(figures), *([noise] if noise.rows else []), cost_table(figures)]
+            parts += [f"## {label}", *map(markdown_table, tables)]
     notes = missing_notes(cells)
     if notes:
         parts += ["## Not measured, and why", "\n".join(f"- {one}" for one in notes)]

@@ -46,6 +46,25 @@ def test_markdown_has_every_figure_beside_the_retrained_one(cells: list[Record])
     assert "All passed" in text
 
 
+def test_accuracies_of_one_seed_have_intervals_of_their_samples(cells: list[Record]) -> None:
+    for one in cells:
+        one["models"]["r2"] = one["models"]["r1"]
+    run, heading = run_record("retraining", "head-reset", "ours"), "| 95 % interval | retrained |"
+    references, first = [reference("one class-0", models=["r1", "r2"])], cells[:3]
+    assert heading not in render_markdown(run, references, first)  # not known of how many
+    for model, count in (("r1", 50), ("r2", 100)):
+        references[0]["models"][model] = {"tested": {"forget": count, "retain": 200, "test": 250}}
+
+    assert heading not in render_markdown(run, references, cells)  # it has those over seeds
+    text = render_markdown(run, references, first)
+
+    assert f"{heading} retraining | head-reset | ours |" in text
+    # Both models were measured with the same samples: they are as sure as the one with fewer.
+    assert "| forget accuracy, % | 0.0 to 7.1 | 0.0 to 7.1 | 0.1 to 8.9 | 0.0 to 7.6 |" in text
+    assert "| retain accuracy, % | 85.1 to 93.4 | 82.8 to 91.8 |" in text
+    assert "How sure accuracies of one seed are" in render_html(run, references, first)
+
+
 def test_gates_that_were_not_passed_stand_before_the_figures(cells: list[Record]) -> None:
     references = [reference("one class-0", ["The retrained r1 fails the panel: 50%."])]
 
