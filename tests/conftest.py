@@ -14,6 +14,7 @@ from hypothesis import settings
 from tests.acceptance.chaos.postgres import cluster, find_binaries, fresh_database
 from tests.support.campaign import World, build, copy
 from tests.support.delta_world import build_delta
+from tests.support.longest_first import place
 from tests.support.orphan_reaper import watch_over_this_run
 from tests.support.service import Running, serving
 
@@ -45,6 +46,12 @@ def _has_room(folder: Path) -> bool:
     facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     available = 1024 * int(facts["MemAvailable"].split()[0])
     return min(available, shutil.disk_usage(folder).free) > _NEEDED_BYTES
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest, so that all processes end together."""
+    items.sort(key=lambda item: place(item.nodeid))
 
 
 @pytest.fixture(autouse=True)
