@@ -11,7 +11,13 @@ import pytest
 import torch
 from hypothesis import settings
 
-from tests.acceptance.chaos.postgres import cluster, find_binaries, fresh_database
+from disinherit.server.store.store import CoordinatorStore
+from tests.acceptance.chaos.postgres import (
+    cluster,
+    drop_database,
+    find_binaries,
+    fresh_database,
+)
 from tests.support.campaign import World, build, copy
 from tests.support.delta_world import build_delta
 from tests.support.longest_first import place
@@ -82,7 +88,10 @@ def cluster_url() -> Iterator[str]:
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed: no initdb in /usr/lib/postgresql/*/bin")
-    folder = Path(tempfile.mkdtemp(prefix="disinherit-postgres-"))
+    in_memory = os.environ.get("PYTEST_DEBUG_TEMPROOT") == str(_MEMORY)
+    folder = Path(
+        tempfile.mkdtemp(prefix="disinherit-postgres-", dir=_MEMORY if in_memory else None)
+    )
     folder.chmod(0o755)  # the server may run as another user
     try:
         with cluster(binaries, folder) as url:
@@ -91,15 +100,32 @@ def cluster_url() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def with_tables(cluster_url: str) -> str:
+    """The name of a database in it that has all tables and no rows; only to be copied."""
+    CoordinatorStore(fresh_database(cluster_url, "with-tables")).close()
+    return "with-tables"
+
+
 @pytest.fixture
-def postgresql(cluster_url: str) -> str:
-    """The URL of an empty database in it."""
-    return fresh_database(cluster_url, f"test{next(_numbers)}")
+def empty_postgresql(cluster_url: str) -> Iterator[str]:
+    """The URL of a database in it without tables, as a deployment begins with."""
+    name = f"test{next(_numbers)}"
+    yield fresh_database(cluster_url, name)
+    drop_database(cluster_url, name)
+
+
+@pytest.fixture
+def postgresql(cluster_url: str, with_tables: str) -> Iterator[str]:
+    """The URL of a database in it without rows, where no test waits for the tables."""
+    name = f"test{next(_numbers)}"
+    yield fresh_database(cluster_url, name, with_tables)
+    drop_database(cluster_url, name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> str | None:
-    """The URL of an empty database; `None` for SQLite, in a file beside the models."""
+    """The URL of a database without rows; `None` for SQLite, in a file beside the models."""
     return None if request.param == "sqlite" else request.getfixturevalue("postgresql")
 
 

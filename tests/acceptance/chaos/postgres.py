@@ -81,13 +81,29 @@ def cluster(binaries: Path, folder: Path, durable: bool = False) -> Iterator[str
         made.stop()
 
 
-def fresh_database(url: str, name: str) -> str:
-    """Make an empty database in a cluster and return its URL."""
+def fresh_database(url: str, name: str, template: str = "template0") -> str:
+    """Make a database in a cluster and return its URL.
+
+    Args:
+        url: of a database in the cluster.
+        name: of the new one.
+        template: the database that it is a copy of, which nobody is connected to; an empty one
+            unless said otherwise.
+    """
+    _administer(url, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    return url.rpartition("/")[0] + f"/{name}"
+
+
+def drop_database(url: str, name: str) -> None:
+    """Remove a database of a cluster, and end the connections to it."""
+    _administer(url, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def _administer(url: str, statement: str) -> None:
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        connection.execute(text(f'CREATE DATABASE "{name}" TEMPLATE template0'))
+        connection.execute(text(statement))
     engine.dispose()
-    return url.rpartition("/")[0] + f"/{name}"
 
 
 def _run(command: Sequence[str | Path]) -> None:

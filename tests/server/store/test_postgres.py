@@ -41,9 +41,9 @@ for _module, _name in STORE_TESTS:
 
 
 @pytest.fixture
-def path(postgresql: str) -> str:
+def path(empty_postgresql: str) -> str:
     """An empty database; the store's tests call it a path."""
-    return postgresql
+    return empty_postgresql
 
 
 @pytest.fixture
