@@ -196,7 +196,10 @@ def test_resending_is_for_operators_and_for_campaigns_that_go_on(running: Runnin
     assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_an_agent_that_comes_back_with_an_old_image_forgets_again(tmp_path: Path) -> None:
+def test_an_agent_that_comes_back_with_an_old_image_forgets_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("disinherit.server.campaign.contact._LEAST_SECONDS", 1.0)
     campaign.build(tmp_path)
     write_tokens(tmp_path / "tokens.toml")
     (tmp_path / "serve.toml").write_text(CONFIG.replace("tokens =", "approval = false\ntokens ="))
