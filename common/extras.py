@@ -33,6 +33,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "ray": "simulation",
         "scipy": "simulation",
         "sklearn": "simulation",
+        "huggingface_hub": "huggingface",
         "transformers": "huggingface",
         "peft": "huggingface",
         "mlflow": "mlflow",

