@@ -97,6 +97,7 @@ pictures: $(INSTALLED) ## make the pictures and figures of the dashboard in docs
 REFERENCE := api commands configuration messages metrics schemas states
 reference: $(INSTALLED) ## render the pages of the reference from the code
 	@for page in $(REFERENCE); do $(BIN)/python -m tests.support.$${page}_page || exit; done
+	@$(BIN)/python -m tests.support.pictures
 
 # Where the site is put. All pages are read each time, so that each warning is an error each time.
 SITE ?= build/site

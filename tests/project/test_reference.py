@@ -12,6 +12,7 @@ from tests.support import (
     commands_page,
     messages_page,
     metrics_page,
+    pictures,
     schemas_page,
     states_page,
 )
@@ -61,3 +62,8 @@ def test_what_is_said_of_keys_is_of_keys_that_are_there() -> None:
 
 def test_the_schema_of_a_report_is_made_from_its_types() -> None:
     assert schemas_page.SCHEMA.read_text() == schemas_page.schema(), "run `make reference`"
+
+
+def test_pictures_are_drawn_by_the_code_of_reports() -> None:
+    stored = {path.name: path.read_text() for path in pictures.FOLDER.iterdir()}
+    assert stored == pictures.pictures(), "run `make reference`"
