@@ -7,6 +7,7 @@
     │   ├── GraphError        ... about the inheritance graph
     │   ├── ScopeError        ... about parameters in scope
     │   ├── FisherError       ... about Fisher information: shapes, names, values
+    │   │   └── NoSamplesError  ... as there is no sample to compute it of
     │   ├── LabelError        ... about class names and label spaces
     │   ├── RequestError      ... about an unlearning request
     │   ├── WithheldError     ... asking for more than an owner releases
@@ -72,6 +73,10 @@ class ScopeError(InputError):
 
 class FisherError(InputError):
     """Fisher information that cannot be computed, merged or applied."""
+
+
+class NoSamplesError(FisherError):
+    """Data without a single sample, of which nothing can be computed."""
 
 
 class LabelError(InputError):

@@ -21,6 +21,7 @@ from disinherit.client.privacy.remaining import (
     training_data,
 )
 from disinherit.client.store.structure import Structure
+from disinherit.common.errors import NoSamplesError
 from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.writing import TensorWriter
@@ -132,7 +133,9 @@ def summary_without(
         return None
     fishers, scope = known
     _, retain = split_training_data(owner, record, samples)
-    if not any(len(targets) for _, targets in retain):
-        return None
     network = load_network(owner, record, weights)
-    return FisherSummary(class_fishers(owner, record, network, list(fishers.sums), retain), scope)
+    try:
+        left = class_fishers(owner, record, network, list(fishers.sums), retain)
+    except NoSamplesError:
+        return None
+    return FisherSummary(left, scope)

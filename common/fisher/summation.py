@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from disinherit.common.errors import FisherError, ScopeError
+from disinherit.common.errors import FisherError, NoSamplesError, ScopeError
 from disinherit.common.fisher.methods import (
     FisherMethod,
     HeadMethod,
@@ -78,7 +78,7 @@ def run(
             except (RuntimeError, TypeError, ValueError, LookupError, MemoryError) as error:
                 raise refused_inputs(model, index, inputs, device, error) from error
     if sums is None:
-        raise FisherError("Expected at least one sample, but got none in all batches.")
+        raise NoSamplesError("Expected at least one sample, but got none in all batches.")
     return sums.results()
 
 

@@ -6,7 +6,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from disinherit.common.errors import FisherError
+from disinherit.common.errors import FisherError, NoSamplesError
 from disinherit.common.models.devices import runs_out_of_memory
 
 Inputs = Tensor | Sequence[Tensor]
@@ -41,7 +41,8 @@ def first_inputs(batches: Iterable[object]) -> tuple[tuple[Tensor, ...], Iterabl
     """Return the inputs of the first batch with samples, and an iterable of all batches.
 
     Raises:
-        FisherError: if there is no sample, or an item is no batch.
+        NoSamplesError: if there is no sample.
+        FisherError: if an item is no batch.
     """
     taken: list[object] = []
     iterator = iter(batches)
@@ -50,7 +51,7 @@ def first_inputs(batches: Iterable[object]) -> tuple[tuple[Tensor, ...], Iterabl
         inputs, _ = unpack_batch(item, index)
         if len(inputs[0]):
             return inputs, chain(taken, iterator) if iterator is batches else batches
-    raise FisherError("Expected at least one sample, but got none in all batches.")
+    raise NoSamplesError("Expected at least one sample, but got none in all batches.")
 
 
 def as_arguments(inputs: object) -> tuple[Tensor, ...]:

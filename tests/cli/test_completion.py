@@ -49,6 +49,7 @@ def test_all_data_sets_are_known_without_loading_them() -> None:
 def test_ids_are_those_of_the_coordinator(
     running: Running, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
+    monkeypatch.setattr("disinherit.cli.completion._WAIT_SECONDS", 60.0)  # on a busy machine, too
     monkeypatch.setenv("DISINHERIT_SERVER", running.address)
     monkeypatch.setenv("DISINHERIT_TOKEN", secret("viewer"))
     assert complete("model", "show", "r") == ["r1", "r2", "r3", "r4", "r6"]

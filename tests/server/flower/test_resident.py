@@ -65,7 +65,7 @@ def residing(world: World, grid: FakeGrid) -> Iterator[threading.Event]:
         assert not thread.is_alive()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 600.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to hold in time"
