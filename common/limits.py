@@ -108,6 +108,11 @@ CALLS = Limit(
     "calls", 24, "calls", "calls of all operators and approvers at a time; as many of all others"
 )
 CALLER_CALLS = Limit("calls of a caller", 8, "calls", "calls of one token at a time")
+LINE = Limit(
+    "waiting calls", 64, "calls", "calls that wait for others to end, where calls have a limit"
+)
+CALLER_LINE = Limit("waiting calls of a caller", 40, "calls", "those of one token")
+TURN = Limit("turn", 2, "seconds", "wait of a call for others to end, before it is refused")
 WATCHES = Limit(
     "watches", 32, "watches", "watches of all operators and approvers; as many of all others"
 )
@@ -170,6 +175,9 @@ TABLE: tuple[Limit, ...] = (
     NESTING,
     CALLS,
     CALLER_CALLS,
+    LINE,
+    CALLER_LINE,
+    TURN,
     WATCHES,
     CALLER_WATCHES,
     EXPORTS,

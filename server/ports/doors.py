@@ -10,10 +10,11 @@ import ipaddress
 import resource
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
@@ -89,6 +90,34 @@ class Watchdog:
                 self._changed.wait(rest)
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How calls wait at a door that is full.
+
+    Attributes:
+        total: limit of waiting calls.
+        each: limit of waiting calls of one caller.
+        seconds: limit of the wait.
+    """
+
+    total: Limit = limits.LINE
+    each: Limit = limits.CALLER_LINE
+    seconds: Limit = limits.TURN
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """A call in the line.
+
+    Attributes:
+        caller: its caller.
+        called: set once it may enter.
+    """
+
+    caller: Hashable
+    called: threading.Event = field(default_factory=threading.Event)
+
+
 class Door:
     """Admission of one kind of calls.
 
@@ -98,16 +127,26 @@ class Door:
         each: limit of concurrent calls of one caller.
         watchdog: cancels calls without a message.
         what: plural noun for error messages, such as "calls".
+        line: where calls wait that find it full; `None` to refuse them at once.
     """
 
     def __init__(
-        self, name: str, total: Limit, each: Limit, watchdog: Watchdog, what: str = "calls"
+        self,
+        name: str,
+        total: Limit,
+        each: Limit,
+        watchdog: Watchdog,
+        what: str = "calls",
+        line: Line | None = None,
     ) -> None:
         self._total, self._each, self._what = total.most, each.most, what
         self._watchdog = watchdog
-        self._threads = ThreadPoolExecutor(total.most + _SPARE, name)
+        self._line = line
+        room = 0 if line is None else line.total.most
+        self._threads = ThreadPoolExecutor(total.most + room + _SPARE, name)
         self._lock = threading.Lock()
         self._inside: Counter[Hashable] = Counter()
+        self._waiting: deque[_Waiting] = deque()
 
     def guard(self, handler: Handler, caller: Caller) -> Handler:
         """Return a gRPC handler that passes admission before the given one.
@@ -176,26 +215,57 @@ class Door:
 
     @contextmanager
     def _entered(self, caller: Hashable, context: grpc.ServicerContext) -> Iterator[None]:
-        with self._lock:
-            mine, all_of_them = self._inside[caller], self._inside.total()
-            refused = mine >= self._each or all_of_them >= self._total
-            if not refused:
-                self._inside[caller] += 1
-        if refused:
-            each = mine >= self._each
-            most = f"{self._each if each else self._total} {self._what}"
-            scope = " of one caller" if each else ""
+        full = self._enter(caller)
+        if full:
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Expected at most {most}{scope} at a time. Try again later.",
+                f"Expected at most {full} at a time. Try again later.",
             )
         try:
             yield
         finally:
             with self._lock:
-                self._inside[caller] -= 1
-                if not self._inside[caller]:
-                    del self._inside[caller]
+                self._leave(caller)
+
+    def _enter(self, caller: Hashable) -> str:
+        """Let a call in, at once or when it is its turn; return what is full if it is not."""
+        with self._lock:
+            full = self._full(caller)
+            if not full:
+                self._inside[caller] += 1
+                return ""
+            if self._line is None or not self._has_room(self._line, caller):
+                return full
+            waiting = _Waiting(caller)
+            self._waiting.append(waiting)
+        if waiting.called.wait(self._line.seconds.most):
+            return ""
+        with self._lock:
+            if waiting.called.is_set():  # let in just now
+                return ""
+            self._waiting.remove(waiting)
+        return full
+
+    def _full(self, caller: Hashable) -> str:
+        if self._inside[caller] >= self._each:
+            return f"{self._each} {self._what} of one caller"
+        return f"{self._total} {self._what}" if self._inside.total() >= self._total else ""
+
+    def _has_room(self, line: Line, caller: Hashable) -> bool:
+        mine = sum(one.caller == caller for one in self._waiting)
+        return mine < line.each.most and len(self._waiting) < line.total.most
+
+    def _leave(self, caller: Hashable) -> None:
+        """Give a place back, and let in whoever has waited longest and may enter."""
+        self._inside[caller] -= 1
+        if not self._inside[caller]:
+            del self._inside[caller]
+        for waiting in self._waiting:
+            if not self._full(waiting.caller):
+                self._waiting.remove(waiting)
+                self._inside[waiting.caller] += 1
+                waiting.called.set()
+                return
 
 
 def behaviour_of(handler: Handler) -> Behaviour:

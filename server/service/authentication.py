@@ -34,6 +34,7 @@ from disinherit.server.ports.doors import (
     Continuation,
     Door,
     Handler,
+    Line,
     Watchdog,
     behaviour_of,
     host_of,
@@ -84,12 +85,15 @@ class Doors:
     """
 
     def __init__(self, group: str, watchdog: Watchdog) -> None:
-        self.calls = Door(f"{group} calls", limits.CALLS, limits.CALLER_CALLS, watchdog)
+        line = Line()
+        self.calls = Door(
+            f"{group} calls", limits.CALLS, limits.CALLER_CALLS, watchdog, line=line
+        )
         self.watches = Door(
             f"{group} watches", limits.WATCHES, limits.CALLER_WATCHES, watchdog, "watches"
         )
         self.exports = Door(
-            f"{group} exports", limits.EXPORTS, limits.CALLER_EXPORTS, watchdog, "exports"
+            f"{group} exports", limits.EXPORTS, limits.CALLER_EXPORTS, watchdog, "exports", line
         )
 
     def of(self, method: str, handler: Handler) -> Door:

@@ -10,15 +10,18 @@ from disinherit.common.errors import (
     NotNowError,
     RequestError,
 )
-from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, ModelRecord
-from disinherit.server.service.paging import Key, fetch_page
+from disinherit.common.limits import PAGE
+from disinherit.server.service.paging import page_size, read_token, write_token
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.store.graph import graph_parts, page_records
+from disinherit.server.store.graph import graph_parts, page_rows
 from disinherit.server.store.lineage import withdraw_version
 from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.tables import parse_all
+from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.graph_pb2 import Graph
-from disinherit.v1.graph_pb2 import ModelRecord as ModelRecordMessage
+
+_MODELS = pb.ListModelsResponse.DESCRIPTOR.fields_by_name["models"].number
 
 
 class Models:
@@ -83,8 +86,8 @@ class Models:
 
     def list(
         self, caller: Principal, owner: str, size: int, token: str
-    ) -> tuple[Sequence[ModelRecordMessage], str]:
-        """Return a page of the versions, the oldest first, and the token of the next page.
+    ) -> pb.ListModelsResponse:
+        """Return a page of the versions as they are stored, the oldest first.
 
         Args:
             caller: the caller; an owner sees only its own versions.
@@ -101,21 +104,15 @@ class Models:
                     f"Expected the owner {caller.owner!r}, who holds this token, but got {owner!r}."
                 )
             owner = caller.owner
-
-        def after(last: Key | None, count: int) -> Sequence[ModelRecord]:
-            with self._store.reading() as db:
-                return page_records(db, owner, cast("tuple[int, str] | None", last), count)
-
         question = f"models of {owner!r}"
-        return fetch_page(
-            after,
-            lambda record: (record.created_us, record.id),
-            (int, str),
-            size,
-            token,
-            question,
-            record_to_proto,
-        )
+        after = cast("tuple[int, str] | None", read_token(token, question, (int, str)))
+        with self._store.reading() as db:
+            rows, more = page_rows(db, owner, after, page_size(size), PAGE.most)
+        page = parse_all(pb.ListModelsResponse, _MODELS, (record for _, _, record in rows))
+        if more:
+            created_us, id, _ = rows[-1]
+            page.next_page_token = write_token((created_us, id), question)
+        return page
 
     def graph(self) -> Iterator[Graph]:
         """Yield the whole inheritance graph in parts."""

@@ -66,7 +66,7 @@ def fetch_page(
         InputError: if the token belongs to another query.
     """
     count = page_size(size)
-    last = _read(token, question, kinds) if token else None
+    last = read_token(token, question, kinds)
     packed: list[M] = []
     room = PAGE.most
     while True:
@@ -76,7 +76,7 @@ def fetch_page(
             room -= message.ByteSize() + _LENGTH_BYTES
             if len(packed) == count or (packed and room < 0):
                 assert last is not None
-                return packed, _write(last, question)
+                return packed, write_token(last, question)
             packed.append(message)
             last = key(item)
         if len(found) < _BATCH:
@@ -93,11 +93,24 @@ def fitting(messages: Sequence[Message]) -> int:
     return len(messages)
 
 
-def _write(key: Key, question: str) -> str:
+def write_token(key: Key, question: str) -> str:
+    """Return the token of the page that begins after a key."""
     return base64.urlsafe_b64encode(json.dumps([question, *key]).encode()).decode()
 
 
-def _read(token: str, question: str, kinds: tuple[type, ...]) -> Key:
+def read_token(token: str, question: str, kinds: tuple[type, ...]) -> Key | None:
+    """Return the key after which a page begins; `None` for the first page, whose token is `""`.
+
+    Args:
+        token: the page token, as somebody sent it.
+        question: the query, which the token must match.
+        kinds: types of a key's parts.
+
+    Raises:
+        InputError: if the token belongs to another query.
+    """
+    if not token:
+        return None
     if len(token) > _LONGEST_TOKEN:
         raise _refuse(token)
     try:

@@ -116,14 +116,12 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         self, request: pb.ListModelsRequest, context: grpc.ServicerContext
     ) -> pb.ListModelsResponse:
         """List versions."""
-
-        def answer() -> pb.ListModelsResponse:
-            models, token = self._models.list(
+        return _answered(
+            context,
+            lambda: self._models.list(
                 caller(), request.owner, request.page_size, request.page_token
-            )
-            return pb.ListModelsResponse(models=models, next_page_token=token)
-
-        return _answered(context, answer)
+            ),
+        )
 
     def GetGraph(  # noqa: N802
         self, request: pb.GetGraphRequest, context: grpc.ServicerContext

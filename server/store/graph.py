@@ -1,15 +1,20 @@
 """Queries of parts of the stored graph, with costs linear in their results."""
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
     Connection,
     Select,
+    String,
     bindparam,
+    func,
+    or_,
     select,
     tuple_,
     union_all,
@@ -22,10 +27,8 @@ from disinherit.common.graph.proto import SCHEMA_VERSION
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.model_rows import class_digest, read_edge, read_record
-from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS, parse
+from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS, parse_all
 from disinherit.v1.graph_pb2 import Graph as GraphProto
-from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
-from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 
 T = TypeVar("T")
 
@@ -34,6 +37,9 @@ _PART = 1000
 
 _AT_A_TIME = 500
 """Values in one query; SQLite allows 32,766, older versions 999."""
+
+_OVERHEAD = 8
+"""Upper bound of the bytes that stand before a record in a message."""
 
 _STARTS = 30_000
 """Values in one query whose cost is that of all descendants, so that few queries are cheaper."""
@@ -83,12 +89,12 @@ def graph_parts(db: Connection) -> Iterator[GraphProto]:
 
 
 def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphProto]:
-    for some in _batches(records, _PART):
-        models = [parse(RecordProto, data) for data in some]
-        yield GraphProto(schema_version=SCHEMA_VERSION, models=models)
-    for some in _batches(edges, _PART):
-        found = [parse(InheritanceProto, data) for data in some]
-        yield GraphProto(schema_version=SCHEMA_VERSION, edges=found)
+    for field, rows in (("models", records), ("edges", edges)):
+        number = GraphProto.DESCRIPTOR.fields_by_name[field].number
+        for some in _batches(rows, _PART):
+            part = parse_all(GraphProto, number, some)
+            part.schema_version = SCHEMA_VERSION
+            yield part
 
 
 def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
@@ -239,6 +245,51 @@ def page_records(
         conditions.append(tuple_(*age) > tuple_(*after))
     query = select(MODELS.c.record).where(*conditions).order_by(*age).limit(count)
     return [read_record(data) for data in db.scalars(query)]
+
+
+def page_rows(
+    db: Connection, owner: str, after: tuple[int, str] | None, count: int, size: int
+) -> tuple[list[tuple[int, str, bytes]], bool]:
+    """Return a page of the versions as they are stored, unparsed, the oldest first.
+
+    Args:
+        db: a transaction.
+        owner: the owner; `""` for all.
+        after: `(created_us, id)` of the last version of the page before; `None` for the first.
+        count: the largest number of versions.
+        size: of at most so many bytes, unless a single one is larger.
+
+    Returns:
+        `(created_us, id, record)` of each, and whether more follow.
+    """
+    values: dict[str, Any] = {"owner": owner, "one_more": count + 1, "size": size}
+    if after is not None:
+        values |= {"after_us": after[0], "after_id": after[1]}
+    found = db.execute(_page(bool(owner), after is not None), values).all()
+    rows = [(row.created_us, row.id, row.record) for row in found[:count]]
+    return rows, bool(found) and found[0].found > len(rows)
+
+
+@functools.cache
+def _page(owned: bool, continued: bool) -> Select[Any]:
+    """Return the query of a page: its records are read only as far as they fit."""
+    age = (MODELS.c.created_us, MODELS.c.id)
+    conditions: list[ColumnElement[bool]] = []
+    if owned:
+        conditions.append(MODELS.c.owner == bindparam("owner"))
+    if continued:
+        last = tuple_(bindparam("after_us", type_=BigInteger), bindparam("after_id", type_=String))
+        conditions.append(tuple_(*age) > last)
+    length = (func.length(MODELS.c.record) + _OVERHEAD).label("length")
+    next_ones = select(*age, length).where(*conditions).order_by(*age).limit(bindparam("one_more"))
+    some = next_ones.subquery()
+    in_order = (some.c.created_us, some.c.id)
+    end = func.sum(some.c.length).over(order_by=in_order).label("end")
+    summed = select(*some.c, end, func.count().over().label("found")).subquery()
+    fits = or_(summed.c.end <= bindparam("size"), summed.c.end == summed.c.length)
+    query = select(summed.c.created_us, summed.c.id, summed.c.found, MODELS.c.record)
+    query = query.join(MODELS, MODELS.c.id == summed.c.id).where(fits)
+    return query.order_by(summed.c.created_us, summed.c.id)
 
 
 def find_ids(db: Connection, prefix: str) -> list[str]:

@@ -25,6 +25,7 @@ from disinherit.server.store.graph import (
     find_parentless,
     find_records,
     page_records,
+    page_rows,
 )
 from disinherit.server.store.model_rows import insert_edges, insert_records, read_record
 from disinherit.server.store.store import CoordinatorStore
@@ -102,6 +103,15 @@ def test_versions_are_found_by_id_owner_age_and_class(
             seen += found
             after = seen[-1].created_us, seen[-1].id
         assert seen == [record for record in everyone if owner in ("", record.owner)]
+        room = data.draw(st.integers(0, 1000))
+        after, paged, more = None, list[ModelRecord](), True
+        while more:
+            rows, more = page_rows(db, owner, after, size, room)
+            assert len(rows) <= size
+            assert len(rows) < 2 or sum(len(row[2]) for row in rows) <= room
+            paged += [read_record(row[2]) for row in rows]
+            after = rows[-1][:2] if rows else None
+        assert paged == seen
         classes = {
             name
             for record in everyone
@@ -148,11 +158,12 @@ def test_registering_and_listing_do_not_read_the_whole_graph(
         edges = [Inheritance(f"m{age - 1}", f"m{age}", InheritanceKind.TRANSFER)] if age else []
         record = ModelRecord(f"m{age}", "anna", "aa", ("cat", "dog"), "0a", 0)
         registered.append(models.register(operator, record, edges))
-    first, token = models.list(operator, "", 2, "")
-    second, token = models.list(operator, "", 2, token)
-    last, end = models.list(operator, "", 2, token)
-    assert [*first, *second, *last] == [record_to_proto(record) for record in registered]
-    assert not end
+    pages = [models.list(operator, "", 2, "")]
+    while pages[-1].next_page_token:
+        pages.append(models.list(operator, "", 2, pages[-1].next_page_token))
+    assert [len(page.models) for page in pages] == [2, 2, 1]
+    listed = [record for page in pages for record in page.models]
+    assert listed == [record_to_proto(record) for record in registered]
     with pytest.raises(AssertionError, match="whole graph"):
         list(models.graph())
     with pytest.raises(AssertionError, match="whole graph"):
