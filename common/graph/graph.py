@@ -126,6 +126,15 @@ class InheritanceGraph:
         edges = sum(map(len, self._parents.values()))
         return f"InheritanceGraph({len(self)} models, {edges} edges)"
 
+    def copy(self) -> "InheritanceGraph":
+        """Return a graph with the same versions and edges, which are not checked again."""
+        other = InheritanceGraph()
+        other._records = self._records.copy()
+        other._parents = {id: edges.copy() for id, edges in self._parents.items()}
+        other._children = {id: edges.copy() for id, edges in self._children.items()}
+        other._by_age = self._all()
+        return other
+
     def add_model(self, record: ModelRecord) -> None:
         """Add a version without parents.
 

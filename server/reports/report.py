@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from disinherit.common.audit.canonical import Json
 from disinherit.common.audit.chain import AuditEntry
-from disinherit.common.audit.export import read_entry
 from disinherit.common.audit.gaps import Gap, find_gaps
 from disinherit.common.audit.story import read_story, times
+from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.server.planning.coverage import LARGEST_PAGE, CoveragePage, Covered, cover, page
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.audit import entries_about
 from disinherit.server.store.audit_events import (
     DECISIONS,
     AuditKind,
@@ -26,9 +25,12 @@ from disinherit.server.store.audit_events import (
     result_details,
     selection_details,
 )
+from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.campaigns import Campaign, find_campaign
-from disinherit.server.store.graph import find_descendants
-from disinherit.server.store.notifications import ModelTimes, find_times
+from disinherit.server.store.graph import StoredPart, read_descendants
+from disinherit.server.store.notifications import ModelTimes, times_of
+from disinherit.server.store.remembering import remembered
+from disinherit.server.store.request_lines import entries_about
 from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
@@ -137,14 +139,33 @@ def make_report(db: Connection, request_id: str) -> Report:
         RequestError: if the request is unknown.
     """
     request = find_request(db, request_id)
-    graph = find_descendants(db, [root.model_id for root in request.roots])
-    rows = task_rows(db, request_id)
+    lines = tuple(line for _, line in entries_about(db, request_id))
+    return _report(*_stored(db, request), find_campaign(db, request_id), lines)
+
+
+def _stored(
+    db: Connection, request: UnlearningRequest
+) -> tuple[StoredPart, bytes, tuple[Row[Any], ...]]:
+    """Return what coverage follows from: the part of the graph, the request, and its tasks."""
+    part = read_descendants(db, [root.model_id for root in request.roots])
+    data = request.SerializeToString(deterministic=True)
+    return part, data, tuple(task_rows(db, request.id))
+
+
+@remembered
+def _report(
+    part: StoredPart,
+    data: bytes,
+    rows: tuple[Row[Any], ...],
+    campaign: Campaign,
+    lines: tuple[bytes, ...],
+) -> Report:
+    request = UnlearningRequest.FromString(data)
+    graph, covered = _covered(part, data, rows)
     tasks = {row.model_id: read_task(row) for row in rows}
-    updated = {row.model_id: row.updated_us for row in rows}
-    entries = [read_entry(line) for _, line in entries_about(db, request_id)]
+    entries = [read_line(line) for line in lines]
     latest = {(entry.event.kind, entry.event.model_id): entry for entry in entries}
-    covered = cover(graph, request, tasks, updated)
-    told = find_times(db, request_id, tasks)
+    told = times_of(rows, entries)
     models = tuple(
         _model(one, tasks.get(one.model_id), latest, told.get(one.model_id, _NEVER))
         for one in covered
@@ -155,7 +176,7 @@ def make_report(db: Connection, request_id: str) -> Report:
     )
     return Report(
         request=request,
-        campaign=find_campaign(db, request_id),
+        campaign=campaign,
         models=models,
         fishers={
             root.model_id: latest[AuditKind.FISHER_RECEIVED, root.model_id].event.fishers
@@ -221,9 +242,23 @@ def coverage_of(
         RequestError: if there is no such request, or the size or the token is invalid.
     """
     with store.reading() as db:
-        request = find_request(db, request_id)
-        graph = find_descendants(db, [root.model_id for root in request.roots])
-        rows = task_rows(db, request_id)
+        return find_coverage(db, find_request(db, request_id), page_size, page_token)
+
+
+def find_coverage(
+    db: Connection, request: UnlearningRequest, page_size: int, page_token: str
+) -> CoveragePage:
+    """Return a page of `coverage_of` in a transaction; arguments and errors are those there."""
+    graph, covered = _covered(*_stored(db, request))
+    return page(graph, list(covered), page_size, page_token)
+
+
+@remembered
+def _covered(
+    part: StoredPart, data: bytes, rows: tuple[Row[Any], ...]
+) -> tuple[InheritanceGraph, Sequence[Covered]]:
+    """Return the graph of a part, and every version that a request affects there."""
+    graph = part.graph()
     tasks = {row.model_id: read_task(row) for row in rows}
     updated = {row.model_id: row.updated_us for row in rows}
-    return page(graph, cover(graph, request, tasks, updated), page_size, page_token)
+    return graph, cover(graph, UnlearningRequest.FromString(data), tasks, updated)

@@ -86,9 +86,7 @@ class Doors:
 
     def __init__(self, group: str, watchdog: Watchdog) -> None:
         line = Line()
-        self.calls = Door(
-            f"{group} calls", limits.CALLS, limits.CALLER_CALLS, watchdog, line=line
-        )
+        self.calls = Door(f"{group} calls", limits.CALLS, limits.CALLER_CALLS, watchdog, line=line)
         self.watches = Door(
             f"{group} watches", limits.WATCHES, limits.CALLER_WATCHES, watchdog, "watches"
         )

@@ -4,12 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from securesystemslib.dsse import Envelope
+from sqlalchemy import Connection
 
 from disinherit.common.errors import InputError, NotFoundError, NotNowError, RequestError
-from disinherit.server.reports.report import ModelReport, Report, report_of
+from disinherit.server.reports.report import ModelReport, Report, make_report, report_of
 from disinherit.server.reports.statement import attest
 from disinherit.server.service.paging import page_size
-from disinherit.server.store.audit import entries_about, entries_after, last_sequence
+from disinherit.server.store.audit import entries_after, last_sequence
+from disinherit.server.store.request_lines import entries_about
+from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.signed_log import SignedLog
 from disinherit.server.store.signing import KnownKey, find_keys
 from disinherit.server.store.store import CoordinatorStore
@@ -52,7 +55,8 @@ class Records:
             NotFoundError: if the request is unknown.
         """
         if request_id:
-            self._check_known(request_id)
+            with self._store.reading() as db:
+                _check_known(db, request_id)
         return self._store.audit_lines(request_id, self._seal)
 
     def signing_keys(self) -> Sequence[KnownKey]:
@@ -74,8 +78,9 @@ class Records:
             NotFoundError: if the request is unknown.
             InputError: if the token is invalid.
         """
-        self._check_known(request_id)
-        report = report_of(self._store, request_id)
+        with self._store.reading() as db:
+            _check_known(db, request_id)
+            report = make_report(db, request_id)
         ids = [model.covered.model_id for model in report.models]
         if token and token not in ids:
             raise InputError(
@@ -107,7 +112,8 @@ class Records:
             NotNowError: if the campaign has not ended, or there is no signing key.
             StoreError: if the log does not continue the signed one.
         """
-        self._check_known(request_id)
+        with self._store.reading() as db:
+            _check_known(db, request_id)
         if self._seal is None:
             raise NotNowError(
                 "Expected a coordinator that signs, but this one has no key. Give it one: "
@@ -126,8 +132,9 @@ class Records:
             self._seal.check(sequence, line)
         return attest(report, self._seal)
 
-    def _check_known(self, request_id: str) -> None:
-        try:
-            self._store.request(request_id)
-        except RequestError as error:
-            raise NotFoundError(str(error)) from None
+
+def _check_known(db: Connection, request_id: str) -> None:
+    try:
+        find_request(db, request_id)
+    except RequestError as error:
+        raise NotFoundError(str(error)) from None

@@ -14,8 +14,9 @@ from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.common.limits import PAGE
 from disinherit.server.service.paging import page_size, read_token, write_token
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.store.graph import graph_parts, page_rows
+from disinherit.server.store.graph import graph_parts
 from disinherit.server.store.lineage import withdraw_version
+from disinherit.server.store.model_pages import page_rows
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import parse_all
 from disinherit.v1 import coordinator_pb2 as pb
@@ -84,9 +85,7 @@ class Models:
         except RequestError as error:
             raise NotNowError(str(error)) from None
 
-    def list(
-        self, caller: Principal, owner: str, size: int, token: str
-    ) -> pb.ListModelsResponse:
+    def list(self, caller: Principal, owner: str, size: int, token: str) -> pb.ListModelsResponse:
         """Return a page of the versions as they are stored, the oldest first.
 
         Args:

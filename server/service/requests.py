@@ -9,7 +9,7 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_request
 from disinherit.server.now import now_us
 from disinherit.server.planning.coverage import CoveragePage
-from disinherit.server.reports.report import coverage_of
+from disinherit.server.reports.report import find_coverage
 from disinherit.server.service.feed import Feed
 from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import Key, fetch_page, page_size
@@ -20,7 +20,7 @@ from disinherit.server.store.campaigns import Campaign
 from disinherit.server.store.cleared import find_done
 from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.notifications import ModelTimes, find_times
-from disinherit.server.store.request_rows import find_submitted
+from disinherit.server.store.request_rows import find_request, find_submitted
 from disinherit.server.store.status import RequestStatus, find_status, page_statuses
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -297,9 +297,12 @@ class Requests:
             NotFoundError: if the request is unknown.
             InputError: if the token is invalid.
         """
-        self._campaign(request_id)
-        found = coverage_of(self._store, request_id, page_size(size), token)
         with self._store.reading() as db:
+            try:
+                request = find_request(db, request_id)
+            except RequestError as error:
+                raise NotFoundError(str(error)) from None
+            found = find_coverage(db, request, page_size(size), token)
             return found, find_times(db, request_id, [one.model_id for one in found.models])
 
     def _campaign(self, request_id: str) -> Campaign:

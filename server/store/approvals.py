@@ -23,7 +23,8 @@ from disinherit.server.states import CampaignEvent, CampaignState, Task, TaskSta
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind, owner_actor, request_digest
 from disinherit.server.store.campaigns import Campaign, find_campaign
-from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.graph import StoredPart, read_descendants
+from disinherit.server.store.remembering import remembered
 from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.tables import CAMPAIGNS, EDGES
 from disinherit.server.store.tasks import change_tasks
@@ -40,13 +41,21 @@ def find_plan_digest(db: Connection, request_id: str) -> str:
     request = find_request(db, request_id)
     campaign = find_campaign(db, request_id)
     made = cleansed(read_task(row) for row in task_rows(db, request_id))
+    part = read_descendants(db, [root.model_id for root in request.roots])
+    data = request.SerializeToString(deterministic=True)
+    return _plan_digest(part, data, campaign.deadline_us, frozenset(made))
+
+
+@remembered
+def _plan_digest(part: StoredPart, data: bytes, deadline_us: int, made: frozenset[str]) -> str:
+    request = UnlearningRequest.FromString(data)
     roots = [root.model_id for root in request.roots]
-    graph = find_descendants(db, roots)
+    graph = part.graph()
     starts = find_starts(graph, roots)
     plan: Json = {
         "request_sha256": request_digest(request),
         "reason": request.reason,
-        "deadline_us": campaign.deadline_us,
+        "deadline_us": deadline_us,
         "lineage_sha256": lineage_digest(graph, graph.affected(starts, cleansed=made)),
     }
     return hashlib.sha256(canonical(plan)).hexdigest()

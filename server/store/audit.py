@@ -9,30 +9,23 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Select,
-    TextClause,
     bindparam,
     func,
     insert,
     select,
-    text,
     union_all,
 )
 
-from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.chain import AuditEntry, AuditEvent, link_line
-from disinherit.common.audit.export import (
-    LONGEST_LINE,
-    Header,
-    header_line,
-    read_entry,
-)
-from disinherit.common.errors import AuditError, StoreError
+from disinherit.common.audit.export import LONGEST_LINE, Header, header_line
+from disinherit.common.errors import AuditError
 from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import COORDINATOR, GROWTH, AuditKind
+from disinherit.server.store.audit_lines import made_line, read_line
 from disinherit.server.store.database import Database
+from disinherit.server.store.request_lines import entries_about
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.tables import AUDIT
 
@@ -154,7 +147,7 @@ def _latest(
     if models:
         values |= {"models": sorted({*models}), "kinds": sorted({*kinds})}
         query = _LATEST
-    return [_read(line) for line in db.scalars(query, values).all()]
+    return [read_line(line) for line in db.scalars(query, values).all()]
 
 
 def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[AuditEntry]) -> None:
@@ -167,6 +160,7 @@ def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[Audi
         last, line = link_line(event, last, of_requests.get(request) if request else None)
         of_requests[request] = last
         rows.append(_row(last, line))
+        made_line(line, last)
     db.execute(_INSERT, rows)
 
 
@@ -212,7 +206,7 @@ def entries_after(
     query = select(AUDIT.c.entry).where(AUDIT.c.sequence > sequence)
     if request_id:
         query = query.where(AUDIT.c.request_id == request_id)
-    return [_read(line) for line in db.scalars(query.order_by(AUDIT.c.sequence).limit(count))]
+    return [read_line(line) for line in db.scalars(query.order_by(AUDIT.c.sequence).limit(count))]
 
 
 class Seal(Protocol):
@@ -225,26 +219,6 @@ class Seal(Protocol):
     def check(self, sequence: int, line: bytes) -> None:
         """Check that an entry is unchanged."""
         ...
-
-
-def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
-    """Return the entries about a request, in order, by their contents and not by their columns.
-
-    Args:
-        db: a transaction.
-        request_id: the request.
-
-    Returns:
-        The number and the line of each.
-    """
-    field = b'"request":' + canonical(request_id) + b","
-    holds: ColumnElement[bool] | TextClause = func.instr(AUDIT.c.entry, field) > 0
-    if db.dialect.name == "postgresql":
-        holds = text("position(:field in audit.entry) > 0").bindparams(field=field)
-    rows = db.execute(select(AUDIT.c.sequence, AUDIT.c.entry).where(holds).order_by("sequence"))
-    return [
-        (row.sequence, row.entry) for row in rows if _read(row.entry).event.request_id == request_id
-    ]
 
 
 def export_lines(
@@ -289,7 +263,7 @@ def _part(database: Database, request_id: str, seal: Seal | None) -> Iterator[by
     with database.reading() as db:
         find_request(db, request_id)
         entries = entries_about(db, request_id)
-    header = Header(len(entries), _read(entries[-1][1]).hash if entries else "", request_id)
+    header = Header(len(entries), read_line(entries[-1][1]).hash if entries else "", request_id)
     if seal is not None:
         header = seal.sign(header)
         for sequence, line in entries:
@@ -322,14 +296,4 @@ def _row(entry: AuditEntry, line: bytes) -> dict[str, Any]:
 
 def _entry(db: Connection, query: Select[Any]) -> AuditEntry | None:
     line = db.execute(query).scalar()
-    return None if line is None else _read(line)
-
-
-def _read(line: bytes) -> AuditEntry:
-    try:
-        return read_entry(line)
-    except AuditError as error:
-        raise StoreError(
-            f"Expected a sound audit log in the database, but: {error} Restore the database from "
-            "a backup."
-        ) from None
+    return None if line is None else read_line(line)

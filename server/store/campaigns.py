@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Row,
-    Select,
+    String,
     bindparam,
     insert,
     literal,
@@ -92,6 +93,20 @@ class Known:
 
 
 # Made once: to make such a statement anew takes longer than to execute it.
+_CAMPAIGNS = select(CAMPAIGNS, REQUESTS.c.created_us).join(
+    REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id
+)
+_AGE = (REQUESTS.c.created_us, REQUESTS.c.id)
+_ONE = _CAMPAIGNS.where(REQUESTS.c.id == bindparam("request"))
+_SOME = _CAMPAIGNS.where(REQUESTS.c.id.in_(bindparam("requests", expanding=True)))
+_PAGE = (
+    _CAMPAIGNS.where(
+        tuple_(*_AGE)
+        > tuple_(bindparam("after_us", type_=BigInteger), bindparam("after_id", type_=String))
+    )
+    .order_by(*_AGE)
+    .limit(bindparam("count"))
+)
 _DRIVEN = (
     select(
         CAMPAIGNS,
@@ -126,7 +141,7 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
         RequestError: if there is no such request.
         StoreError: if this version does not know its state.
     """
-    row = db.execute(_query().where(REQUESTS.c.id == request_id)).one_or_none()
+    row = db.execute(_ONE, {"request": request_id}).one_or_none()
     if row is None:
         raise _unknown(request_id)
     return _read(row)
@@ -137,8 +152,8 @@ def find_some_campaigns(db: Connection, requests: Collection[str]) -> dict[str, 
     listed = sorted(requests)
     found: dict[str, Campaign] = {}
     for start in range(0, len(listed), _AT_ONCE):
-        query = _query().where(REQUESTS.c.id.in_(listed[start : start + _AT_ONCE]))
-        found |= {campaign.request_id: campaign for campaign in map(_read, db.execute(query))}
+        rows = db.execute(_SOME, {"requests": listed[start : start + _AT_ONCE]})
+        found |= {campaign.request_id: campaign for campaign in map(_read, rows)}
     return found
 
 
@@ -185,7 +200,7 @@ def find_campaigns(
         states: only campaigns in one of these states; `None` for all.
         also: ids of requests, to return their campaigns in any state.
     """
-    query = _query().order_by(REQUESTS.c.created_us, REQUESTS.c.id)
+    query = _CAMPAIGNS.order_by(REQUESTS.c.created_us, REQUESTS.c.id)
     if states is not None:
         wanted = CAMPAIGNS.c.state.in_([state.value for state in states])
         query = query.where(or_(wanted, REQUESTS.c.id.in_(also)))
@@ -208,7 +223,7 @@ def find_older(
     """
     age = (REQUESTS.c.created_us, REQUESTS.c.id)
     mine = tuple_(literal(campaign.created_us), literal(campaign.request_id))
-    query = _query().where(CAMPAIGNS.c.state == state.value, tuple_(*age) < mine)
+    query = _CAMPAIGNS.where(CAMPAIGNS.c.state == state.value, tuple_(*age) < mine)
     if models is not None:
         tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(models))
         query = query.where(CAMPAIGNS.c.request_id.in_(tasked))
@@ -242,17 +257,9 @@ def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) ->
         after: `(created_us, request_id)` of the last one of the page before; `None` for the first.
         count: the largest number of campaigns.
     """
-    age = (REQUESTS.c.created_us, REQUESTS.c.id)
-    query = _query().order_by(*age).limit(count)
-    if after is not None:
-        query = query.where(tuple_(*age) > tuple_(*after))
-    return [_read(row) for row in db.execute(query)]
-
-
-def _query() -> Select[Any]:
-    return select(CAMPAIGNS, REQUESTS.c.created_us).join(
-        REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id
-    )
+    us, id = after or (-1, "")  # all are younger
+    rows = db.execute(_PAGE, {"after_us": us, "after_id": id, "count": count})
+    return [_read(row) for row in rows]
 
 
 def _read(row: Row[Any]) -> Campaign:

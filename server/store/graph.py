@@ -1,32 +1,28 @@
 """Queries of parts of the stored graph, with costs linear in their results."""
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
-    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
     Connection,
     Select,
-    String,
     bindparam,
-    func,
-    or_,
     select,
     tuple_,
     union_all,
 )
 
-from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.proto import SCHEMA_VERSION
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store.audit_events import AuditKind, owner_actor
+from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.model_rows import class_digest, read_edge, read_record
+from disinherit.server.store.remembering import remembered
 from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS, parse_all
 from disinherit.v1.graph_pb2 import Graph as GraphProto
 
@@ -37,9 +33,6 @@ _PART = 1000
 
 _AT_A_TIME = 500
 """Values in one query; SQLite allows 32,766, older versions 999."""
-
-_OVERHEAD = 8
-"""Upper bound of the bytes that stand before a record in a message."""
 
 _STARTS = 30_000
 """Values in one query whose cost is that of all descendants, so that few queries are cheaper."""
@@ -52,6 +45,14 @@ _EDGES = {
     for end in (EDGES.c.parent, EDGES.c.child)
 }
 
+_BEGUN = select(MODELS.c.id).where(MODELS.c.id.in_(_IDS)).cte("reached", recursive=True)
+_REACHED = select(
+    _BEGUN.union(select(EDGES.c.child).join(_BEGUN, EDGES.c.parent == _BEGUN.c.id)).c.id
+)
+_REACHED_EDGES = select(EDGES.c.edge).where(EDGES.c.child.in_(_REACHED))
+_REACHED_RECORDS = select(MODELS.c.record).where(
+    MODELS.c.id.in_(union_all(_REACHED, select(EDGES.c.parent).where(EDGES.c.child.in_(_REACHED))))
+)
 _TASKED = select(TASKS.c.model_id).where(TASKS.c.request_id == bindparam("request"))
 _LINEAGE_EDGES = select(EDGES.c.edge).where(EDGES.c.child.in_(_TASKED))
 _LINEAGE_RECORDS = select(MODELS.c.record).where(
@@ -97,7 +98,41 @@ def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphPr
             yield part
 
 
+class StoredPart(NamedTuple):
+    """A part of the graph as its rows hold it; parts with equal rows are equal.
+
+    Attributes:
+        records: the versions.
+        edges: the edges.
+    """
+
+    records: tuple[bytes, ...]
+    edges: tuple[bytes, ...]
+
+    def graph(self) -> InheritanceGraph:
+        """Return the graph of these rows.
+
+        Raises:
+            StoreError: if it is damaged.
+        """
+        return _part_graph(self).copy()
+
+
+@remembered
+def _part_graph(part: StoredPart) -> InheritanceGraph:
+    return _graph(map(read_record, part.records), map(read_edge, part.edges))
+
+
 def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
+    """Return the graph of what `read_descendants` finds.
+
+    Raises:
+        StoreError: if it is damaged.
+    """
+    return read_descendants(db, roots).graph()
+
+
+def read_descendants(db: Connection, roots: Sequence[str]) -> StoredPart:
     """Return roots, their descendants, and the parents of these.
 
     A root that is a successor includes its originals and their descendants.  Queries about a
@@ -107,20 +142,12 @@ def find_descendants(db: Connection, roots: Sequence[str]) -> InheritanceGraph:
     Raises:
         StoreError: if the graph is damaged.
     """
-    edges: dict[tuple[str, str], Inheritance] = {}
-    known: dict[str, ModelRecord] = {}
+    records: set[bytes] = set()
+    edges: set[bytes] = set()
     for some in _batches(set(roots) | _find_origins(db, roots), _STARTS):
-        reached = select(MODELS.c.id).where(MODELS.c.id.in_(some)).cte("reached", recursive=True)
-        derived = select(EDGES.c.child).join(reached, EDGES.c.parent == reached.c.id)
-        ids = select(reached.union(derived).c.id)
-        to_these = EDGES.c.child.in_(ids)
-        query = select(EDGES.c.edge).where(to_these).order_by(EDGES.c.parent, EDGES.c.child)
-        for edge in map(read_edge, db.scalars(query).all()):
-            edges[edge.parent, edge.child] = edge
-        both = union_all(ids, select(EDGES.c.parent).where(to_these))
-        records = db.scalars(select(MODELS.c.record).where(MODELS.c.id.in_(both))).all()
-        known |= {record.id: record for record in map(read_record, records)}
-    return _graph(known.values(), edges.values())
+        edges.update(db.scalars(_REACHED_EDGES, {"ids": some}).all())
+        records.update(db.scalars(_REACHED_RECORDS, {"ids": some}).all())
+    return StoredPart(tuple(sorted(records)), tuple(sorted(edges)))
 
 
 def find_lineage(db: Connection, request_id: str) -> InheritanceGraph:
@@ -247,51 +274,6 @@ def page_records(
     return [read_record(data) for data in db.scalars(query)]
 
 
-def page_rows(
-    db: Connection, owner: str, after: tuple[int, str] | None, count: int, size: int
-) -> tuple[list[tuple[int, str, bytes]], bool]:
-    """Return a page of the versions as they are stored, unparsed, the oldest first.
-
-    Args:
-        db: a transaction.
-        owner: the owner; `""` for all.
-        after: `(created_us, id)` of the last version of the page before; `None` for the first.
-        count: the largest number of versions.
-        size: of at most so many bytes, unless a single one is larger.
-
-    Returns:
-        `(created_us, id, record)` of each, and whether more follow.
-    """
-    values: dict[str, Any] = {"owner": owner, "one_more": count + 1, "size": size}
-    if after is not None:
-        values |= {"after_us": after[0], "after_id": after[1]}
-    found = db.execute(_page(bool(owner), after is not None), values).all()
-    rows = [(row.created_us, row.id, row.record) for row in found[:count]]
-    return rows, bool(found) and found[0].found > len(rows)
-
-
-@functools.cache
-def _page(owned: bool, continued: bool) -> Select[Any]:
-    """Return the query of a page: its records are read only as far as they fit."""
-    age = (MODELS.c.created_us, MODELS.c.id)
-    conditions: list[ColumnElement[bool]] = []
-    if owned:
-        conditions.append(MODELS.c.owner == bindparam("owner"))
-    if continued:
-        last = tuple_(bindparam("after_us", type_=BigInteger), bindparam("after_id", type_=String))
-        conditions.append(tuple_(*age) > last)
-    length = (func.length(MODELS.c.record) + _OVERHEAD).label("length")
-    next_ones = select(*age, length).where(*conditions).order_by(*age).limit(bindparam("one_more"))
-    some = next_ones.subquery()
-    in_order = (some.c.created_us, some.c.id)
-    end = func.sum(some.c.length).over(order_by=in_order).label("end")
-    summed = select(*some.c, end, func.count().over().label("found")).subquery()
-    fits = or_(summed.c.end <= bindparam("size"), summed.c.end == summed.c.length)
-    query = select(summed.c.created_us, summed.c.id, summed.c.found, MODELS.c.record)
-    query = query.join(MODELS, MODELS.c.id == summed.c.id).where(fits)
-    return query.order_by(summed.c.created_us, summed.c.id)
-
-
 def find_ids(db: Connection, prefix: str) -> list[str]:
     """Return the ids of all versions that begin with a text, sorted."""
     end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
@@ -366,7 +348,7 @@ def find_parentless(db: Connection, classes: Iterable[str]) -> list[ModelRecord]
     )
     names = {name: name.encode() for name in classes}
     found = [
-        (read_record(row.record), read_entry(row.entry).event.actor)
+        (read_record(row.record), read_line(row.entry).event.actor)
         for row in db.execute(query)
         # Skip the others unparsed, since an owner may register many large records.
         if any(name in row.record for name in names.values())

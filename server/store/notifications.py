@@ -8,19 +8,33 @@ for Fisher information, or a notice if it has nothing to do.
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import BindParameter, Connection, bindparam, select
 
-from disinherit.common.audit.chain import AuditEvent
-from disinherit.common.audit.export import read_entry
+from disinherit.common.audit.chain import AuditEntry, AuditEvent
 from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
+from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.tables import AUDIT, TASKS
 
 _AT_ONCE = 500
 
 # Made once: to make such a statement anew takes longer than to execute it.
+_MODELS: BindParameter[Any] = bindparam("models", expanding=True)
+_TOLD = select(TASKS.c.model_id, TASKS.c.told_us, TASKS.c.state).where(
+    TASKS.c.request_id == bindparam("request"), TASKS.c.model_id.in_(_MODELS)
+)
+_ACKNOWLEDGED = (
+    select(AUDIT.c.entry)
+    .where(
+        AUDIT.c.request_id == bindparam("request"),
+        AUDIT.c.model_id.in_(_MODELS),
+        AUDIT.c.kind.in_([AuditKind.NOTIFIED.value, AuditKind.VERIFIED.value]),
+    )
+    .order_by(AUDIT.c.sequence)
+)
 
 
 def find_notified(db: Connection, request_id: str) -> set[str]:
@@ -65,29 +79,35 @@ def find_times(db: Connection, request_id: str, models: Collection[str]) -> dict
     """Return model -> times, of some affected versions."""
     found: dict[str, ModelTimes] = {}
     listed = sorted(models)
-    kinds = (AuditKind.NOTIFIED.value, AuditKind.VERIFIED.value)
     for start in range(0, len(listed), _AT_ONCE):
         some = listed[start : start + _AT_ONCE]
-        query = select(TASKS.c.model_id, TASKS.c.told_us, TASKS.c.state)
-        of_some = TASKS.c.request_id == request_id, TASKS.c.model_id.in_(some)
-        rows = db.execute(query.where(*of_some)).all()
-        logged = select(AUDIT.c.entry).where(
-            AUDIT.c.request_id == request_id, AUDIT.c.model_id.in_(some), AUDIT.c.kind.in_(kinds)
-        )
-        acknowledged: dict[str, int] = {}
-        verified: dict[str, int] = {}
-        for line in db.scalars(logged.order_by(AUDIT.c.sequence)):
-            event = read_entry(line).event
-            if event.kind == AuditKind.NOTIFIED:
-                acknowledged.setdefault(event.model_id, event.time_us)
-            else:
-                verified[event.model_id] = event.time_us
-        for row in rows:
-            answered = acknowledged.get(row.model_id, 0)
-            # Of a root's query and of a notice, only the time of the answer is known.
-            told = min(row.told_us or answered, answered)
-            done = verified.get(row.model_id, 0) if row.state == TaskState.VERIFIED else 0
-            found[row.model_id] = ModelTimes(told, answered, done)
+        named = {"request": request_id, "models": some}
+        rows = db.execute(_TOLD, named).all()
+        found |= times_of(rows, map(read_line, db.scalars(_ACKNOWLEDGED, named)))
+    return found
+
+
+def times_of(rows: Iterable[Any], entries: Iterable[AuditEntry]) -> dict[str, ModelTimes]:
+    """Return model -> times, of what was already read.
+
+    Args:
+        rows: the tasks of the models, with `model_id`, `told_us` and `state`.
+        entries: those of the log about these models and the request, in order, of any kinds.
+    """
+    acknowledged: dict[str, int] = {}
+    verified: dict[str, int] = {}
+    for event in (entry.event for entry in entries):
+        if event.kind == AuditKind.NOTIFIED:
+            acknowledged.setdefault(event.model_id, event.time_us)
+        elif event.kind == AuditKind.VERIFIED:
+            verified[event.model_id] = event.time_us
+    found: dict[str, ModelTimes] = {}
+    for row in rows:
+        answered = acknowledged.get(row.model_id, 0)
+        # Of a root's query and of a notice, only the time of the answer is known.
+        told = min(row.told_us or answered, answered)
+        done = verified.get(row.model_id, 0) if row.state == TaskState.VERIFIED else 0
+        found[row.model_id] = ModelTimes(told, answered, done)
     return found
 
 

@@ -21,6 +21,13 @@ _SOME_TASKS = select(TASKS).where(
     TASKS.c.request_id == bindparam("request"),
     TASKS.c.model_id.in_(bindparam("models", expanding=True)),
 )
+_REQUEST = select(REQUESTS.c.request).where(REQUESTS.c.id == bindparam("request"))
+_ALL_TASKS = (
+    select(TASKS)
+    .join(MODELS, MODELS.c.id == TASKS.c.model_id)
+    .where(TASKS.c.request_id == bindparam("request"))
+    .order_by(MODELS.c.created_us, MODELS.c.id)
+)
 _INSERT_TASKS = insert(TASKS)
 _CHANGE_TASKS = (
     update(TASKS)
@@ -63,9 +70,15 @@ def read_task(row: Row[Any]) -> Task:
     return Task(model, owner, state, reason, result, wave, destroy, destroyed, bool(late), given)
 
 
+def read_request(db: Connection, request_id: str) -> bytes | None:
+    """Return a submitted request as it is stored, or `None`."""
+    data: bytes | None = db.execute(_REQUEST, {"request": request_id}).scalar()
+    return data
+
+
 def find_submitted(db: Connection, request_id: str) -> UnlearningRequest | None:
     """Return a submitted request, or `None`."""
-    data = db.execute(select(REQUESTS.c.request).where(REQUESTS.c.id == request_id)).scalar()
+    data = read_request(db, request_id)
     return None if data is None else parse(UnlearningRequest, data)
 
 
@@ -94,13 +107,7 @@ def find_request(db: Connection, request_id: str) -> UnlearningRequest:
 
 def task_rows(db: Connection, request_id: str) -> Sequence[Row[Any]]:
     """Return the rows of a request's tasks, ancestors first."""
-    query = (
-        select(TASKS)
-        .join(MODELS, MODELS.c.id == TASKS.c.model_id)
-        .where(TASKS.c.request_id == request_id)
-        .order_by(MODELS.c.created_us, MODELS.c.id)
-    )
-    return db.execute(query).all()
+    return db.execute(_ALL_TASKS, {"request": request_id}).all()
 
 
 def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:

@@ -3,11 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import BindParameter, Connection, bindparam, func, select
 
-from disinherit.common.audit.export import read_entry
 from disinherit.server.store.audit_events import AuditKind
+from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.campaigns import (
     Campaign,
     find_campaign,
@@ -16,6 +17,24 @@ from disinherit.server.store.campaigns import (
 )
 from disinherit.server.store.tables import AUDIT, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+# Made once: to make such a statement anew takes longer than to execute it.
+_IDS: BindParameter[Any] = bindparam("requests", expanding=True)
+_REQUESTS = select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(_IDS))
+_COUNTS = (
+    select(TASKS.c.request_id, TASKS.c.state, func.count(), func.max(TASKS.c.wave))
+    .where(TASKS.c.request_id.in_(_IDS))
+    .group_by(TASKS.c.request_id, TASKS.c.state)
+)
+_DECISIONS = (
+    select(AUDIT.c.entry)
+    .where(
+        AUDIT.c.request_id.in_(_IDS),
+        AUDIT.c.model_id == "",
+        AUDIT.c.kind.in_([AuditKind.RECEIVED.value, AuditKind.APPROVED.value]),
+    )
+    .order_by(AUDIT.c.sequence)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +93,11 @@ def page_statuses(db: Connection, after: tuple[int, str] | None, count: int) -> 
 
 def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[RequestStatus]:
     ids = [campaign.request_id for campaign in campaigns]
-    query = select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(ids))
-    requests = {row.id: row.request for row in db.execute(query)}
+    named = {"requests": ids}
+    requests = {row.id: row.request for row in db.execute(_REQUESTS, named)}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     waves: Counter[str] = Counter()
-    grouped = (
-        select(TASKS.c.request_id, TASKS.c.state, func.count(), func.max(TASKS.c.wave))
-        .where(TASKS.c.request_id.in_(ids))
-        .group_by(TASKS.c.request_id, TASKS.c.state)
-    )
-    for id, state, number, wave in db.execute(grouped):
+    for id, state, number, wave in db.execute(_COUNTS, named):
         counts[id][state] = number
         waves[id] = max(waves[id], wave)
     received, approved = _find_decisions(db, ids)
@@ -105,15 +119,10 @@ def _find_decisions(
     db: Connection, ids: Sequence[str]
 ) -> tuple[dict[str, tuple[int, str]], dict[str, tuple[int, str]]]:
     """Return request -> time and actor: of its submission, and of its last approval."""
-    query = select(AUDIT.c.entry).where(
-        AUDIT.c.request_id.in_(ids),
-        AUDIT.c.model_id == "",
-        AUDIT.c.kind.in_([AuditKind.RECEIVED.value, AuditKind.APPROVED.value]),
-    )
     received: dict[str, tuple[int, str]] = {}
     approved: dict[str, tuple[int, str]] = {}
-    for line in db.scalars(query.order_by(AUDIT.c.sequence)):
-        event = read_entry(line).event
+    for line in db.scalars(_DECISIONS, {"requests": ids}):
+        event = read_line(line).event
         found = received if event.kind == AuditKind.RECEIVED else approved
         found[event.request_id] = event.time_us, event.actor
     return received, approved

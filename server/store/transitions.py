@@ -7,7 +7,6 @@ from types import MappingProxyType
 from sqlalchemy import Connection, select, update
 
 from disinherit.common.audit.canonical import Json
-from disinherit.common.audit.export import read_entry
 from disinherit.server.now import now_us
 from disinherit.server.states import (
     CampaignEvent,
@@ -25,6 +24,7 @@ from disinherit.server.store.audit_events import (
     AuditKind,
     graph_details,
 )
+from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.campaigns import Campaign, Driven, find_campaign
 from disinherit.server.store.graph import find_lineage
 from disinherit.server.store.notifications import record_not_notified
@@ -84,7 +84,7 @@ def _received_us(db: Connection, campaign: Campaign) -> int:
         .where(AUDIT.c.request_id == campaign.request_id, AUDIT.c.kind == AuditKind.RECEIVED)
         .limit(1)
     )
-    return campaign.created_us if line is None else read_entry(line).event.time_us
+    return campaign.created_us if line is None else read_line(line).event.time_us
 
 
 def settle(db: Connection, driven: Driven, request: UnlearningRequest) -> Campaign:

@@ -3,19 +3,19 @@
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import grpc
 import pytest
 
 from disinherit.common.limits import Limit
-from disinherit.server.ports.doors import Door, Line, Watchdog
+from disinherit.server.ports.doors import Door, Handler, Line, Watchdog
 from tests.support.agent import wait_for
 
 INSIDE, EACH, ROOM, MINE = 3, 2, 3, 2
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A call was refused."""
 
 
@@ -27,7 +27,7 @@ class Context:
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        raise Refused(details)
+        raise RefusedError(details)
 
     def cancel(self) -> None:
         raise AssertionError
@@ -50,8 +50,8 @@ class Room:
         self.entered: list[str] = []
         self.leave: dict[str, threading.Event] = {}
         self.threads: list[threading.Thread] = []
-        handler = grpc.unary_unary_rpc_method_handler(self._stay)
-        guarded = self.door.guard(handler, lambda context: context.who)
+        handler: Handler = grpc.unary_unary_rpc_method_handler(self._stay)
+        guarded = self.door.guard(handler, lambda context: cast("Context", context).who)
         self._answer: Any = guarded.stream_unary
 
     def _stay(self, message: str, context: Any) -> str:
@@ -105,11 +105,13 @@ def test_a_full_line_refuses_at_once_and_no_caller_can_fill_it_alone() -> None:
     with room() as some:
         for name in ("a1", "a2", "a3", "a4"):
             some.calls("anna", name)
-        with pytest.raises(Refused, match="at most 2 calls of one caller at a time. Try again"):
+        with pytest.raises(
+            RefusedError, match="at most 2 calls of one caller at a time. Try again"
+        ):
             some.call("anna", "a5")
         some.calls("ben", "b1")
         some.calls("ben", "b2")  # the last that may wait
-        with pytest.raises(Refused, match="at most 3 calls at a time. Try again later"):
+        with pytest.raises(RefusedError, match="at most 3 calls at a time. Try again later"):
             some.call("carl", "c1")
         assert some.entered == ["a1", "a2", "b1"]
 
@@ -118,7 +120,7 @@ def test_a_call_whose_turn_does_not_come_is_refused_and_leaves_the_line() -> Non
     with room(seconds=0) as some:
         some.calls("anna", "a1")
         some.calls("anna", "a2")
-        with pytest.raises(Refused, match="of one caller"):
+        with pytest.raises(RefusedError, match="of one caller"):
             some.call("anna", "a3")
         some.leave["a1"].set()
         some.threads[0].join(30.0)

@@ -25,8 +25,8 @@ from disinherit.server.store.graph import (
     find_parentless,
     find_records,
     page_records,
-    page_rows,
 )
+from disinherit.server.store.model_pages import page_rows
 from disinherit.server.store.model_rows import insert_edges, insert_records, read_record
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import EDGES, HOLDINGS, METADATA, MODELS

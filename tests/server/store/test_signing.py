@@ -28,8 +28,9 @@ from disinherit.server.campaign.driver import OpenCampaigns
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignEvent
 from disinherit.server.store import signed_log
-from disinherit.server.store.audit import append_all, entries_about
+from disinherit.server.store.audit import append_all
 from disinherit.server.store.log_mark import Mark, mark_file, read_mark
+from disinherit.server.store.request_lines import entries_about
 from disinherit.server.store.signed_log import SignedLog, accept_log
 from disinherit.server.store.signing import find_keys, open_signer
 from disinherit.server.store.store import CoordinatorStore
