@@ -78,7 +78,7 @@ class Models:
         """
         owner = caller.owner if caller.role is Role.OWNER else ""
         try:
-            with self._store.writing() as db:
+            with self._store.writing(together=True) as db:
                 return withdraw_version(db, model_id, owner, caller.actor)
         except GraphError as error:
             raise NotFoundError(str(error)) from None

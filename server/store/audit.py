@@ -27,6 +27,7 @@ from disinherit.server.store.audit_lines import made_line, read_line
 from disinherit.server.store.database import Database
 from disinherit.server.store.request_lines import entries_about
 from disinherit.server.store.request_rows import find_request
+from disinherit.server.store.shared_transaction import LOG_ENDS
 from disinherit.server.store.tables import AUDIT
 
 _AT_A_TIME = 500
@@ -80,12 +81,13 @@ def append(db: Connection, kind: AuditKind, actor: str = COORDINATOR, **fields: 
 
 def append_all(db: Connection, events: Sequence[AuditEvent]) -> None:
     """Add an entry for each event, in this order; arguments and errors as for `append`."""
+    known = db.info.get(LOG_ENDS, {})
+    found: dict[int, AuditEntry] = {}
+    for request in {event.request_id for event in events}:
+        ends = known.get(""), known.get(request)
+        for entry in filter(None, ends) if all(ends) else _latest(db, request):
+            found[entry.sequence] = entry
     if events:
-        found = {
-            entry.sequence: entry
-            for request in {event.request_id for event in events}
-            for entry in _latest(db, request)
-        }
         _append(db, events, [found[number] for number in sorted(found)])
 
 
@@ -162,6 +164,9 @@ def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[Audi
         rows.append(_row(last, line))
         made_line(line, last)
     db.execute(_INSERT, rows)
+    ends = db.info.get(LOG_ENDS)
+    if ends is not None:  # whoever writes next in this transaction need not read them
+        ends.update(of_requests | {"": last})
 
 
 def _is_known(event: AuditEvent, known: Mapping[tuple[str, str], AuditEntry]) -> bool:

@@ -73,7 +73,7 @@ class CampaignStore(GraphStore):
         Raises:
             RequestError: if there is no such request, or its state does not allow the event.
         """
-        with self.writing() as db:
+        with self.writing(together=True) as db:
             if event is CampaignEvent.RESUME:
                 accept(db, request_id)
             campaign = put_event(db, request_id, event, deadline_us, actor, check=check)
@@ -100,7 +100,7 @@ class CampaignStore(GraphStore):
             RequestError: if there is no such request.
             HeldError: if the lease is held, even by `holder`.
         """
-        with self.writing() as db:
+        with self.writing(together=True) as db:
             driven = find_driven(db, request_id)
             check(driven)
             return leases.take(db, request_id, driven.holding, holder, seconds)
@@ -111,7 +111,7 @@ class CampaignStore(GraphStore):
         Raises:
             StoreError: if the lease was lost.
         """
-        with self.writing() as db:
+        with self.writing(together=True) as db:
             leases.renew(db, lease, seconds)
 
     def release_lease(self, lease: Lease) -> None:
@@ -120,7 +120,7 @@ class CampaignStore(GraphStore):
         Raises:
             StoreError: if the lease was lost.
         """
-        with self.writing() as db:
+        with self.writing(together=True) as db:
             leases.check(db, lease)
             leases.release(db, lease)
 
@@ -131,16 +131,19 @@ class CampaignStore(GraphStore):
             yield db
 
     @contextmanager
-    def writing(self, lease: Lease | None = None) -> Iterator[Connection]:
+    def writing(
+        self, lease: Lease | None = None, *, together: bool = False
+    ) -> Iterator[Connection]:
         """Begin a transaction that excludes all other writers.
 
         Args:
             lease: the lease of the pass that writes.
+            together: whether others that wait may share it (`Database.writing`).
 
         Raises:
             StoreError: if the lease was lost; nothing is stored then.
         """
-        with self._database.writing() as db:
+        with self._database.writing(together=together) as db:
             if lease is not None:
                 leases.check(db, lease)
             yield db

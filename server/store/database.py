@@ -1,7 +1,8 @@
 """The database and its transactions: SQLite in WAL mode by default, PostgreSQL by URL.
 
 On both, a transaction that writes excludes all other writers from its beginning, so its checks
-still hold when it commits.  A transaction that only reads sees one snapshot.
+still hold when it commits.  Writers of one process that wait may share one.  A transaction that
+only reads sees one snapshot.
 
 Only the first connection may create an SQLite file.  A file that is missing later is an error, and
 so is one that was replaced: the open one would take writes that no other process can see.
@@ -24,6 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from disinherit.common.errors import StoreError
 from disinherit.common.limits import shown
+from disinherit.server.store.shared_transaction import LOG_ENDS, SharedTransaction
 
 
 class FairLock:
@@ -67,8 +69,17 @@ class FairLock:
                 return True
             called = threading.Event()
             self._waiting.append(called)
-        if called.wait(seconds):
-            return True
+        try:
+            if called.wait(seconds):
+                return True
+        except BaseException:  # whoever waits is interrupted
+            with self._lock:
+                came = called.is_set()
+                if not came:
+                    self._waiting.remove(called)
+            if came:
+                self._give()
+            raise
         with self._lock:
             if called.is_set():  # handed over after the timeout
                 return True
@@ -85,6 +96,7 @@ class FairLock:
 
 _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
+_LOCK_WRITERS = text("SELECT pg_advisory_xact_lock(:key)")
 _FILE = "disinherit_file"
 _WAIT_SECONDS = 30
 """How long a writer waits for others."""
@@ -110,6 +122,7 @@ class Database:
         self.name = str(url)
         self.observe: Callable[[str, float], None] = lambda *_: None
         self._turns = FairLock()
+        self._shared: SharedTransaction | None = None
         with self._errors():
             address = _address(url)
             if not isinstance(url, Path):
@@ -119,6 +132,7 @@ class Database:
             self.file = Path(str(address.database)) if lite and not in_memory else None
             self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
         self._closed = threading.Event()
+        event.listen(self._writer, "rollback_savepoint", _forget_log_ends)
         event.listen(self._engine, "checkin", functools.partial(_close_late, self._closed))
         # Not at exit: a store that lives as long as its process is never closed.
         weakref.finalize(self, self._engine.dispose).atexit = False
@@ -135,18 +149,44 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Begin a transaction that excludes all other writers."""
-        with (
-            self._errors(),
-            self._in_turn(),
-            self._timed("write"),
-            self._writer.begin() as connection,
-        ):
-            if connection.dialect.name == "postgresql":
-                lock = text("SELECT pg_advisory_xact_lock(:key)")
-                connection.execute(lock, {"key": _WRITERS_LOCK})
-            yield connection
+    def writing(self, *, together: bool = False) -> Iterator[Connection]:
+        """Begin a transaction that excludes all other writers, and commit it after the block.
+
+        Args:
+            together: whether others that wait may write in the same transaction, so that all of
+                them wait for the disk once.  The block is short, and takes no lock that a writer
+                may hold.
+        """
+        raised: BaseException | None = None
+        with self._errors():
+            with self._in_turn(), self._timed("write"):
+                shared = self._join(together=together)
+                try:
+                    with shared.part() as connection:
+                        yield connection
+                except BaseException as error:
+                    raised = error
+                more = together and self._turns.waiting and not shared.full
+                if not (more or shared.ended):
+                    shared.commit()
+                if shared.ended:
+                    self._shared = None
+            # What a block was refused for may be what another one has written.
+            shared.wait()
+            if raised is not None:
+                raise raised
+
+    def _join(self, *, together: bool) -> SharedTransaction:
+        """Return the transaction that others have left open, or begin one."""
+        shared, self._shared = self._shared, None
+        if shared is not None and not together:
+            shared.commit()
+            shared = None
+        if shared is None:
+            shared = SharedTransaction(self._writer.connect(), _exclude_writers)
+        if together:
+            self._shared = shared
+        return shared
 
     def check_writable(self) -> None:
         """Check that the database accepts writes, without writing; another writer proves it, too.
@@ -228,6 +268,16 @@ def _address(url: str | Path) -> URL:
             "Expected an SQLAlchemy URL such as sqlite:///coordinator.db, or a pathlib.Path, as "
             f"the coordinator's database, but got {got}. Write Path(...) for a file."
         ) from None
+
+
+def _exclude_writers(connection: Connection) -> None:
+    """Let other processes wait, too; a file of SQLite is locked from the beginning."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_LOCK_WRITERS, {"key": _WRITERS_LOCK})
+
+
+def _forget_log_ends(connection: Connection, *_: object) -> None:
+    connection.info[LOG_ENDS] = {}
 
 
 def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:

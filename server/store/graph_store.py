@@ -56,7 +56,7 @@ class GraphStore:
             GraphError: if the graph refuses it; nothing is stored then.
             LabelError: if a label mapping does not fit; nothing is stored then.
         """
-        with self._database.writing() as db:
+        with self._database.writing(together=True) as db:
             put_version(db, record, list(parents), actor)
 
     def add_models(self, records: Sequence[ModelRecord], *, actor: str) -> list[Exception]:
@@ -127,7 +127,7 @@ class GraphStore:
             GraphError: if the graph refuses it; nothing is stored then.
             LabelError: if a label mapping does not fit; nothing is stored then.
         """
-        with self._database.writing() as db:
+        with self._database.writing(together=True) as db:
             return register_version(db, record, list(parents), actor)
 
     def announce(self, versions: Iterable[Announced]) -> None:

@@ -38,6 +38,9 @@ from disinherit.server.store.tables import REQUESTS
 from disinherit.server.store.tasks import add_tasks, put_first_tasks
 from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
 
+_FEW_TASKS = 200
+"""Tasks, at most, that are stored in a moment."""
+
 
 class CoordinatorStore(CampaignStore):
     """Graph, requests and tasks in one database.
@@ -112,7 +115,7 @@ class CoordinatorStore(CampaignStore):
         Raises:
             RequestError: if another request has this id; nothing is stored then.
         """
-        with self.writing(lease) as db:
+        with self.writing(lease, together=len(tasks) <= _FEW_TASKS) as db:
             stored = find_submitted(db, request.id)
             check_same(request, stored)
             if stored is None:
@@ -223,7 +226,7 @@ class CoordinatorStore(CampaignStore):
             RequestError: if the request is unknown, cannot be approved now, or its plan has
                 changed.
         """
-        with self.writing() as db:
+        with self.writing(together=True) as db:
             return approve(db, request_id, plan, actor)
 
     def audit_lines(self, request_id: str = "", seal: Seal | None = None) -> Iterator[bytes]:
