@@ -8,6 +8,7 @@ import logging
 import random
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
@@ -22,10 +23,16 @@ from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignState
 from disinherit.server.store.audit import last_growth
-from disinherit.server.store.campaigns import find_campaigns, find_joinable
+from disinherit.server.store.campaigns import find_campaigns, find_concerned, find_joinable
 from disinherit.server.store.packets import find_answered
 
 _LOG = logging.getLogger(__name__)
+
+_REST = 4.0
+"""How much longer than a look without progress the driver rests, but at most its interval.
+
+So whoever keeps changing what no campaign can use leaves most of the machine to callers.
+"""
 
 
 @dataclass(slots=True)
@@ -98,6 +105,10 @@ class Driver:
         self._poked.set()
         self._wake.set()
 
+    def wake(self) -> None:
+        """Look for what has changed now."""
+        self._wake.set()
+
     def stop(self, timeout: float = 10.0) -> bool:
         """Stop after the present pass.
 
@@ -118,21 +129,26 @@ class Driver:
             if self._poked.is_set():
                 self._poked.clear()
                 self._turns = {id: turn for id, turn in self._turns.items() if turn.failed}
+            begun, moved = time.monotonic(), False
             try:
-                self._drive()
+                moved = self._drive()
             except Exception:  # the next pass may succeed
                 _LOG.exception("the open campaigns cannot be driven")
+            if not moved:
+                rest = _REST * (time.monotonic() - begun)
+                self._stopping.wait(min(self._interval, rest))
             self._wake.wait(self._interval)
             self._wake.clear()
 
-    def _drive(self) -> None:
+    def _drive(self) -> bool:
+        """Make the passes that are due, and return whether one made progress."""
         campaigns = self._open()
         self._turns = {id: turn for id, turn in self._turns.items() if id in campaigns}
         changed = False
         for id, seen in campaigns.items():
             turn = self._turns.get(id)
             if self._stopping.is_set():
-                return
+                return changed
             if turn is not None and turn.waits(seen, changed):
                 continue
             onwards = self._pass(id)
@@ -143,6 +159,7 @@ class Driver:
             # Jitter, so that coordinators and campaigns do not keep step.
             due = time.monotonic() + delay * random.uniform(0.5, 1.0)
             self._turns[id] = _Turn(due, delay, seen, failed=onwards is None)
+        return changed
 
     def _pass(self, id: str) -> bool | None:
         """Make one pass, and return whether it made progress; `None` if it failed."""
@@ -179,6 +196,13 @@ class OpenCampaigns:
         self._coordinator = coordinator
         self._known: int | None = None
         self._turn = threading.Lock()
+        self._heard: deque[str] = deque()
+        # Of campaigns that something new concerns: how often it did.
+        self._news: Counter[str] = Counter()
+
+    def hear(self, owner: str) -> None:
+        """Have campaigns with tasks for an owner driven, after news from it."""
+        self._heard.append(owner)
 
     def __call__(self) -> dict[str, Hashable]:
         """Return the campaigns that run, roll back or have versions to destroy, the oldest first.
@@ -199,6 +223,10 @@ class OpenCampaigns:
             with store.reading() as db:
                 grown = last_growth(db, since)
                 joinable = find_joinable(db, since) if grown != self._known else []
+                if self._known not in (None, grown):
+                    self._news.update(find_joinable(db, since, _DRIVEN))
+                heard = {self._heard.popleft() for _ in range(len(self._heard))}
+                self._news.update(find_concerned(db, heard, _DRIVEN))
             for request_id in joinable:
                 self._join(request_id)
             self._known = grown
@@ -214,7 +242,7 @@ class OpenCampaigns:
         now = now_us()
         return {
             campaign.request_id: (
-                grown,
+                self._news[campaign.request_id],
                 answered.get(campaign.request_id, frozenset()),
                 0 < campaign.deadline_us <= now,
             )

@@ -19,6 +19,12 @@ from disinherit.server.store.graph import find_descendants, find_kin
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.store import CoordinatorStore
 
+_FEW = 2
+"""Older campaigns that are looked at one by one sooner than it is found which of them matter."""
+
+_SOME = 500
+"""Models, at most, whose kin is looked up."""
+
 
 def order(one: Pass) -> None:
     """Select the models that no older campaign has to reach first; store why the others wait.
@@ -47,16 +53,17 @@ def order(one: Pass) -> None:
 
 
 def _older(one: Pass) -> list[Campaign]:
-    """Return the older campaigns that may have to go first.
+    """Return the older campaigns that may have to go first: those with a task for kin of a model.
 
     A version that is new to this campaign may also reopen complete ones.
     """
-    if not one.late:
-        return one.older
+    older = list(one.older)
     with one.store.reading() as db:
-        kin = find_kin(db, one.late)
-        complete = find_older(db, one.campaign, CampaignState.COMPLETE, kin)
-    older = [*one.older, *complete]
+        if len(older) > _FEW and len(one.left) <= _SOME:
+            kin = find_kin(db, [task.model_id for task in one.left])
+            older = find_older(db, one.campaign, CampaignState.RUNNING, kin)
+        if one.late:
+            older += find_older(db, one.campaign, CampaignState.COMPLETE, find_kin(db, one.late))
     return sorted(older, key=lambda campaign: (campaign.created_us, campaign.request_id))
 
 

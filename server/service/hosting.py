@@ -172,10 +172,11 @@ class Service:
         self._heard_of(owner)
 
     def _heard_of(self, owner: str) -> None:
-        """Schedule new asks to an owner with news."""
+        """Schedule new asks to an owner with news, of the campaigns that concern it."""
         for mailbox in self._mailboxes:
             mailbox.hear(owner)
-        self._driver.poke()
+        self._open_campaigns.hear(owner)
+        self._driver.wake()
 
     def _release(self, request_id: str) -> None:
         """Schedule new asks to all owners for a resumed request."""

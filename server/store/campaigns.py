@@ -26,6 +26,9 @@ from disinherit.server.store.leases import Holding, read_holding
 from disinherit.server.store.request_rows import find_tasks, read_task, task_rows
 from disinherit.server.store.tables import AUDIT, CAMPAIGNS, HISTORY, REQUESTS, TASKS
 
+ENDED_BY_TASKS = (CampaignState.COMPLETE, CampaignState.PARTIAL)
+"""States of campaigns that ended with their tasks, and that late versions reopen."""
+
 _AT_ONCE = 500
 """Campaigns that are looked up by one statement."""
 
@@ -230,8 +233,10 @@ def find_older(
     return [_read(row) for row in db.execute(query.order_by(*age))]
 
 
-def find_joinable(db: Connection, since: int) -> list[str]:
-    """Return the requests with ended campaigns that new versions may have joined.
+def find_joinable(
+    db: Connection, since: int, states: Collection[CampaignState] = ENDED_BY_TASKS
+) -> list[str]:
+    """Return the requests with campaigns that new versions may have joined.
 
     A version joins a campaign that has a task for one of its ancestors.  So the result holds only
     campaigns with a task for a new or changed version, or for one of its ancestors.
@@ -239,14 +244,30 @@ def find_joinable(db: Connection, since: int) -> list[str]:
     Args:
         db: a transaction.
         since: number of the last audit entry about growth that was handled; -1 for none.
+        states: only campaigns in one of these states.
     """
     grown = select(AUDIT.c.model_id).where(AUDIT.c.sequence > since, AUDIT.c.kind.in_(GROWTH))
     line = find_line(grown)
     tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(line))
     query = select(REQUESTS.c.id).join(CAMPAIGNS, CAMPAIGNS.c.request_id == REQUESTS.c.id)
-    ended = (CampaignState.COMPLETE.value, CampaignState.PARTIAL.value)
-    query = query.where(CAMPAIGNS.c.state.in_(ended), REQUESTS.c.id.in_(tasked))
+    some = [state.value for state in states]
+    query = query.where(CAMPAIGNS.c.state.in_(some), REQUESTS.c.id.in_(tasked))
     return list(db.scalars(query.order_by(REQUESTS.c.created_us, REQUESTS.c.id)))
+
+
+def find_concerned(
+    db: Connection, owners: Collection[str], states: Collection[CampaignState]
+) -> list[str]:
+    """Return the requests with campaigns in some states that have a task for some owners."""
+    found: set[str] = set()
+    listed = list(owners)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = TASKS.c.owner.in_(listed[start : start + _AT_ONCE])
+        query = select(TASKS.c.request_id).distinct().where(some)
+        running = CAMPAIGNS.c.state.in_([state.value for state in states])
+        query = query.join(CAMPAIGNS, CAMPAIGNS.c.request_id == TASKS.c.request_id).where(running)
+        found.update(db.scalars(query))
+    return sorted(found)
 
 
 def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) -> list[Campaign]:

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,9 @@ _WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
 _LOCK_WRITERS = text("SELECT pg_advisory_xact_lock(:key)")
 _FILE = "disinherit_file"
+_POOL: Mapping[str, Any] = {"pool_size": 15, "max_overflow": 0, "pool_use_lifo": True}
+"""Connections that stay open once they were needed: to open one takes longer than most reads."""
+
 _WAIT_SECONDS = 30
 """How long a writer waits for others."""
 
@@ -287,7 +290,7 @@ def _close_late(closed: threading.Event, connection: object, record: ConnectionP
 
 
 def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
-    engine = create_engine(address)
+    engine = create_engine(address, **({} if file is None else _POOL))
     if file is not None:
         _hold_on_to(engine, file)
     event.listen(engine, "connect", _configure_sqlite)
@@ -296,7 +299,7 @@ def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
 
 
 def _server(address: URL) -> tuple[Engine, Engine]:
-    engine = create_engine(address, pool_pre_ping=True)
+    engine = create_engine(address, pool_pre_ping=True, **_POOL)
     # A writer must see what was committed while it waited.
     return (
         engine.execution_options(isolation_level="REPEATABLE READ"),
