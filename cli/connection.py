@@ -23,6 +23,7 @@ from disinherit.common.errors import (
 
 if TYPE_CHECKING:
     import grpc
+    from grpc import StreamStreamMultiCallable as Exchanged
     from grpc import UnaryStreamMultiCallable as Streamed
     from grpc import UnaryUnaryMultiCallable as Unary
 
@@ -167,6 +168,23 @@ class Connection:
         """
         with self._calling() as stub:
             yield from method(stub)(request, metadata=self._metadata())
+
+    def exchange(
+        self,
+        method: "Callable[[CoordinatorStub], Exchanged[Ask, Answer]]",
+        requests: Iterator[Ask],
+    ) -> Iterator[Answer]:
+        """Make a call with many messages, and yield their answers, without a time limit.
+
+        Args:
+            method: selects the call of the stub.
+            requests: its messages.
+
+        Raises:
+            DisinheritError: if the call fails, with the message of the service.
+        """
+        with self._calling() as stub:
+            yield from method(stub)(requests, metadata=self._metadata())
 
     def pages(
         self, method: "Callable[[CoordinatorStub], Unary[PageAsk, Page]]", request: PageAsk

@@ -18,6 +18,7 @@ from disinherit.common.graph.proto import (
     inheritance_to_proto,
     record_to_proto,
 )
+from disinherit.common.limits import BATCH_BYTES
 from disinherit.documents.campaign.gathering import gather_graph
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _FORMATS = (".json", ".graphml")
 _SHOWN = 20
+_BATCH = 200
+_BATCH_BYTES = BATCH_BYTES.most // 2
 EXAMPLES = (
     "Examples:\n\n"
     "disinherit graph import ~/.cache/huggingface/hub --out family.json\n\n"
@@ -136,14 +139,23 @@ def _write_file(imported: "Imported", out: Path) -> None:
 
 
 def _register(imported: "Imported", connection: Connection) -> Iterator[Exception]:
+    for answer in connection.exchange(lambda stub: stub.RegisterModels, _batches(imported)):
+        yield from (InputError(model.refused) for model in answer.models if model.refused)
+
+
+def _batches(imported: "Imported") -> Iterator[pb.RegisterModelsRequest]:
+    batch, size = pb.RegisterModelsRequest(), 0
     for id in imported.changed:
         parents = map(inheritance_to_proto, imported.graph.parents(id))
         record = record_to_proto(imported.graph.model(id))
         message = pb.RegisterModelRequest(record=record, parents=parents)
-        try:
-            connection.call(lambda stub: stub.RegisterModel, message)
-        except InputError as error:
-            yield error
+        if len(batch.models) == _BATCH or (size and size + message.ByteSize() > _BATCH_BYTES):
+            yield batch
+            batch, size = pb.RegisterModelsRequest(), 0
+        batch.models.append(message)
+        size += message.ByteSize()
+    if batch.models:
+        yield batch
 
 
 def _read_file(path: Path) -> InheritanceGraph:

@@ -80,6 +80,8 @@ SCOPE = Limit("scope", 4 * _KIB, "characters", "the scope of a request or of a F
 CLASSES = Limit("classes", 100_000, "names", "class names of one model, or of one mapping of them")
 PARENTS = Limit("parents", 10_000, "edges", "parents that one registration names")
 RECORD = Limit("record", _MIB, "bytes", "one model's record, and all edges registered with it")
+BATCH = Limit("batch", 1000, "models", "registrations in one message")
+BATCH_BYTES = Limit("batch bytes", 3 * _MIB, "bytes", "one message with registrations")
 PARAMETERS = Limit("parameters", 10_000, "items", "parameters that one model's result names")
 ROWS = Limit("rows", 1_000_000, "items", "rows of one parameter that a model's result counts")
 RESULT = Limit("result", _MIB, "bytes", "what an owner answers of one model")
@@ -121,7 +123,8 @@ EXPORTS = Limit(
     "exports",
     8,
     "exports",
-    "logs, graphs and attestations of all operators and approvers at a time; as many of all others",
+    "logs, graphs, attestations and streams of registrations of all operators and approvers at a "
+    "time; as many of all others",
 )
 CALLER_EXPORTS = Limit("exports of a caller", 4, "exports", "exports of one token at a time")
 PROBES = Limit("probes", 8, "probes", "checks of health, which need no token, at a time")
@@ -159,6 +162,8 @@ TABLE: tuple[Limit, ...] = (
     CLASSES,
     PARENTS,
     RECORD,
+    BATCH,
+    BATCH_BYTES,
     PARAMETERS,
     ROWS,
     RESULT,

@@ -148,16 +148,20 @@ class Door:
         self._inside: Counter[Hashable] = Counter()
         self._waiting: deque[_Waiting] = deque()
 
-    def guard(self, handler: Handler, caller: Caller) -> Handler:
+    def guard(self, handler: Handler, caller: Caller, *, watch: bool = False) -> Handler:
         """Return a gRPC handler that passes admission before the given one.
 
         Args:
             handler: answers the calls; a streaming handler waits for its messages itself.
             caller: identifies the caller by the call's context; may abort the call.
+            watch: whether a streaming handler's calls are cancelled, too, if a message does not
+                arrive in time.
         """
         behaviour = behaviour_of(handler)
         if not handler.request_streaming:
             behaviour = self._first(behaviour)
+        elif watch:
+            behaviour = self._each_in_time(behaviour)
         if handler.response_streaming:
             guarded: Behaviour = functools.partial(self._stream, behaviour, caller)
             make = grpc.stream_stream_rpc_method_handler
@@ -212,6 +216,19 @@ class Door:
             return behaviour(message, context)
 
         return taken
+
+    def _each_in_time(self, behaviour: Behaviour) -> Behaviour:
+        """Return a behaviour whose every message arrives within the time limit."""
+
+        def watched(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+            while True:
+                with self._watchdog.watching(context):
+                    message = next(messages, None)
+                if message is None:
+                    return
+                yield message
+
+        return lambda messages, context: behaviour(watched(messages, context), context)
 
     @contextmanager
     def _entered(self, caller: Hashable, context: grpc.ServicerContext) -> Iterator[None]:

@@ -5,11 +5,11 @@ role           calls
 =============  ======================================================================
 every          WhoAmI
 viewer         read-only calls, except GetSystem and ExportAudit
-operator       those, and GetSystem, ExportAudit, RegisterModel, WithdrawModel, PlanRequest,
-               SubmitRequest, PauseRequest, ResumeRequest, ResendRequest, AbortRequest
+operator       those, and GetSystem, ExportAudit, RegisterModel, RegisterModels, WithdrawModel,
+               PlanRequest, SubmitRequest, PauseRequest, ResumeRequest, ResendRequest, AbortRequest
 approver       those of a viewer, and GetSystem, ExportAudit, ApproveRequest, ResumeRequest,
                AbortRequest, RollBackRequest
-owner:<name>   RegisterModel, WithdrawModel and ListModels, for its own models only
+owner:<name>   RegisterModel, RegisterModels, WithdrawModel and ListModels, for its own models only
 =============  ======================================================================
 
 A role that submits cannot approve: a campaign that needs an approval needs two tokens.  Only an
@@ -51,6 +51,7 @@ _ALLOWED: dict[Role, frozenset[str]] = {
     Role.OPERATOR: _LOOK
     | {
         "RegisterModel",
+        "RegisterModels",
         "WithdrawModel",
         "PlanRequest",
         "SubmitRequest",
@@ -63,11 +64,15 @@ _ALLOWED: dict[Role, frozenset[str]] = {
     Role.APPROVER: _LOOK
     | {"ApproveRequest", "ResumeRequest", "AbortRequest", "RollBackRequest"}
     | {"GetSystem", "ExportAudit"},
-    Role.OWNER: frozenset({"RegisterModel", "WithdrawModel", "ListModels", "WhoAmI"}),
+    Role.OWNER: frozenset(
+        {"RegisterModel", "RegisterModels", "WithdrawModel", "ListModels", "WhoAmI"}
+    ),
 }
 _COORDINATOR = "/disinherit.v1.Coordinator/"
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
-_EXPORTS = frozenset({"ExportAudit", "GetGraph", "GetAttestation"})
+_EXPORTS = frozenset({"ExportAudit", "GetGraph", "GetAttestation", "RegisterModels"})
+"""Streams that end when everything is sent, and not when the caller has seen enough."""
+
 _CALLER: ContextVar[Principal] = ContextVar("caller")
 
 
@@ -148,7 +153,7 @@ class Authentication(grpc.ServerInterceptor):
         door = (self._steering if steers else self._looking).of(method, handler)
         if handler.response_streaming:
             handler = self._while_known(handler, metadata)
-        return door.guard(handler, lambda _: principal)
+        return door.guard(handler, lambda _: principal, watch=method in _EXPORTS)
 
     def close(self) -> None:
         """Shut all threads down; call it after the server has stopped."""

@@ -3,15 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
+from disinherit.common import limits
 from disinherit.common.errors import (
     GraphError,
+    InputError,
     NotAllowedError,
     NotFoundError,
     NotNowError,
     RequestError,
 )
 from disinherit.common.graph.records import Inheritance, ModelRecord
-from disinherit.common.limits import PAGE
+from disinherit.common.limits import PAGE, clipped
+from disinherit.common.text import one_line
+from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.paging import page_size, read_token, write_token
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.store.graph import graph_parts
@@ -20,7 +24,7 @@ from disinherit.server.store.model_pages import page_rows
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import parse_all
 from disinherit.v1 import coordinator_pb2 as pb
-from disinherit.v1.graph_pb2 import Graph
+from disinherit.v1.graph_pb2 import MODEL_STATUS_ACTIVE, Graph
 
 _MODELS = pb.ListModelsResponse.DESCRIPTOR.fields_by_name["models"].number
 
@@ -56,15 +60,50 @@ class Models:
         Raises:
             InputError: if it belongs to another owner, or the graph refuses it; nothing is stored.
         """
-        if caller.role is Role.OWNER and record.owner != caller.owner:
-            raise NotAllowedError(
-                f"Expected a model of owner {caller.owner!r}, who holds this token, but got one "
-                f"of {record.owner!r}."
-            )
+        _check_own(caller, record)
         complete, new = self._store.register(record, parents, actor=caller.actor)
         if new:
             self._changed(record.owner)
         return complete
+
+    def register_all(
+        self, caller: Principal, messages: Sequence[pb.RegisterModelRequest]
+    ) -> pb.RegisterModelsResponse:
+        """Register many versions in one transaction; what is refused leaves the others.
+
+        Args:
+            caller: the caller.
+            messages: as they were received, parents first.
+
+        Raises:
+            InputError: if there are more than a message may have.
+        """
+        limits.BATCH.check_items(messages, "the registrations in one message")
+        size = sum(message.ByteSize() for message in messages)
+        limits.BATCH_BYTES.check(size, "a message with registrations")
+        answer = pb.RegisterModelsResponse()
+        sound: list[tuple[pb.RegisteredModel, ModelRecord, list[Inheritance]]] = []
+        for message in messages:
+            one = answer.models.add(id=clipped(message.record.id, limits.ID))
+            try:
+                record, parents = received_version(message)
+                _check_own(caller, record)
+                sound.append((one, record, parents))
+            except InputError as error:
+                one.refused = _line(error)
+        versions = [(record, parents) for _, record, parents in sound]
+        results = self._store.register_all(versions, actor=caller.actor)
+        added = set()
+        for (one, record, _), result in zip(sound, results, strict=True):
+            if isinstance(result, InputError):
+                one.refused = _line(result)
+                continue
+            one.created_us = result[0].created_us
+            if result[1]:
+                added.add(record.owner)
+        for owner in sorted(added):
+            self._changed(owner)
+        return answer
 
     def withdraw(self, caller: Principal, model_id: str) -> ModelRecord:
         """Withdraw a registration, and return its last record.
@@ -118,3 +157,29 @@ class Models:
         with self._store.reading() as db:
             parts = graph_parts(db)
         yield from parts
+
+
+def received_version(
+    message: pb.RegisterModelRequest,
+) -> tuple[ModelRecord, list[Inheritance]]:
+    """Return the version in a message from outside, and the edges that lead to it.
+
+    Raises:
+        InputError: if it exceeds the limits, or a value is malformed.
+    """
+    if not message.record.status:  # which the coordinator sets anyway
+        message.record.status = MODEL_STATUS_ACTIVE
+    parents = received_edges(message.parents)
+    return received_record(message.record), parents
+
+
+def _check_own(caller: Principal, record: ModelRecord) -> None:
+    if caller.role is Role.OWNER and record.owner != caller.owner:
+        raise NotAllowedError(
+            f"Expected a model of owner {caller.owner!r}, who holds this token, but got one "
+            f"of {record.owner!r}."
+        )
+
+
+def _line(error: InputError) -> str:
+    return clipped(one_line(str(error)), limits.REASON)

@@ -10,11 +10,10 @@ from disinherit.common.audit.dsse import envelope_line
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.limits import REASON, clipped
-from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.documents import Records
 from disinherit.server.service.feed import Feed
-from disinherit.server.service.models import Models
+from disinherit.server.service.models import Models, received_version
 from disinherit.server.service.owners import Owners
 from disinherit.server.service.packing import (
     coverage_to_proto,
@@ -92,14 +91,19 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         """Add a version, or complete its record."""
 
         def answer() -> pb.RegisterModelResponse:
-            message = request.record
-            if not message.status:  # which the coordinator sets anyway
-                message.status = graph_pb2.MODEL_STATUS_ACTIVE
-            parents = received_edges(request.parents)
-            record = self._models.register(caller(), received_record(message), parents)
+            record = self._models.register(caller(), *received_version(request))
             return pb.RegisterModelResponse(record=record_to_proto(record))
 
         return _answered(context, answer)
+
+    def RegisterModels(  # noqa: N802
+        self, requests: Iterator[pb.RegisterModelsRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.RegisterModelsResponse]:
+        """Add versions message by message, each in one transaction."""
+        who = caller()
+        return _streamed(
+            context, (self._models.register_all(who, request.models) for request in requests)
+        )
 
     def WithdrawModel(  # noqa: N802
         self, request: pb.WithdrawModelRequest, context: grpc.ServicerContext

@@ -16,7 +16,7 @@ from disinherit.server.store.graph import (
     find_records,
 )
 from disinherit.server.store.importing import put_imported
-from disinherit.server.store.lineage import put_version, register_version
+from disinherit.server.store.lineage import put_version, register_version, register_versions
 from disinherit.server.store.registering import Announced, put_announced
 
 _MOST_TOGETHER = 5000
@@ -129,6 +129,13 @@ class GraphStore:
         """
         with self._database.writing(together=True) as db:
             return register_version(db, record, list(parents), actor)
+
+    def register_all(
+        self, versions: Sequence[tuple[ModelRecord, Sequence[Inheritance]]], *, actor: str
+    ) -> list[tuple[ModelRecord, bool] | InputError]:
+        """Register versions in one transaction (`register_versions`)."""
+        with self._database.writing() as db:
+            return register_versions(db, versions, actor)
 
     def announce(self, versions: Iterable[Announced]) -> None:
         """Store announced versions, which owners are about to make from a known start.

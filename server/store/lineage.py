@@ -50,6 +50,7 @@ def put_version(
     record: ModelRecord,
     edges: Sequence[Inheritance],
     actor: str = COORDINATOR,
+    read: Mapping[str, ModelRecord] | None = None,
 ) -> None:
     """Add a version with its edges, or complete the record of a known one.
 
@@ -62,18 +63,21 @@ def put_version(
         record: the version.
         edges: the edges that lead to it.
         actor: who registers it, for the audit log.
+        read: the records of the version and its parents that exist, if this transaction read them.
 
     Raises:
         GraphError: if the graph refuses the version or an edge, or a known version has other edges.
         LabelError: if a label mapping does not fit.
     """
-    present = find_record(db, record.id)
+    find = partial(find_record, db) if read is None else read.get
+    present = find(record.id)
     if present is None:
         check_name_space(db, record)
     known = [] if present is None else find_edges(db, EDGES.c.child, [record.id])
     announced = None if edges else find_announced(db, record.id, record.owner)
     if announced is not None:
         edges = [] if known else _start(db, announced)
+        find = partial(find_record, db)
     if known and edges and not _are(known, edges):
         raise GraphError(
             f"Expected the inheritance of model {record.id!r} to stay as recorded, from "
@@ -81,7 +85,7 @@ def put_version(
             f"{', '.join(edge.parent for edge in edges)}."
         )
     new = [] if known else list(edges)
-    parents = [find_record(db, parent) for parent in dict.fromkeys(edge.parent for edge in new)]
+    parents = [find(parent) for parent in dict.fromkeys(edge.parent for edge in new)]
     neighbours = InheritanceGraph([parent for parent in parents if parent is not None])
     neighbours.add(record, new)
     if present is None:
@@ -132,8 +136,42 @@ def _start(db: Connection, announced: Announced) -> list[Inheritance]:
     return [Inheritance(announced.start, announced.model_id, InheritanceKind.INCREMENTAL)]
 
 
+def register_versions(
+    db: Connection, versions: Sequence[tuple[ModelRecord, Sequence[Inheritance]]], actor: str
+) -> list[tuple[ModelRecord, bool] | InputError]:
+    """Register versions one after the other, each as `register_version` does.
+
+    Args:
+        db: a transaction that writes.
+        versions: each version with the edges that lead to it, parents first.
+        actor: who registers them, for the audit log.
+
+    Returns:
+        For each the stored record, and whether it is new; or why it is refused, of which nothing is
+        stored.
+    """
+    known = find_records(
+        db, {id for one, edges in versions for id in (one.id, *(edge.parent for edge in edges))}
+    )
+    results: list[tuple[ModelRecord, bool] | InputError] = []
+    for record, edges in versions:
+        try:
+            with db.begin_nested():
+                stored, new = register_version(db, record, edges, actor, known)
+        except InputError as error:
+            results.append(error)
+        else:
+            known[stored.id] = stored
+            results.append((stored, new))
+    return results
+
+
 def register_version(
-    db: Connection, record: ModelRecord, edges: Sequence[Inheritance], actor: str
+    db: Connection,
+    record: ModelRecord,
+    edges: Sequence[Inheritance],
+    actor: str,
+    read: Mapping[str, ModelRecord] | None = None,
 ) -> tuple[ModelRecord, bool]:
     """Add a version as of now, or complete the record of a known one, which keeps its status.
 
@@ -142,6 +180,7 @@ def register_version(
         record: the version, with any time and status.
         edges: the edges that lead to it.
         actor: who registers it, for the audit log.
+        read: the records of the version and its parents that exist, if this transaction read them.
 
     Returns:
         The stored record, and whether the version is new.
@@ -151,7 +190,10 @@ def register_version(
         GraphError: if the graph refuses the version or an edge, or a known version has other edges.
         LabelError: if a label mapping does not fit.
     """
-    present = find_records(db, [record.id, *(edge.parent for edge in edges)])
+    named = [record.id, *(edge.parent for edge in edges)]
+    if read is None:
+        read = find_records(db, named)
+    present = {id: read[id] for id in named if id in read}
     known = present.get(record.id)
     own = actor == owner_actor(record.owner)
     if known is None:
@@ -174,7 +216,7 @@ def register_version(
         check_foreign_parents(complete, edges, find)
     check_kinds(complete, edges, find, own)
     check_label_count(complete, [p for p in present.values() if p.owner == record.owner or not own])
-    put_version(db, complete, edges, actor)
+    put_version(db, complete, edges, actor, present)
     return complete, known is None
 
 

@@ -26,6 +26,7 @@ TOKENS = {
 }
 CALLS = {
     "RegisterModel",
+    "RegisterModels",
     "WithdrawModel",
     "ListModels",
     "GetGraph",

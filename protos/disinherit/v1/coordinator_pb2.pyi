@@ -275,6 +275,77 @@ class RegisterModelResponse(_message.Message):
 Global___RegisterModelResponse: _TypeAlias = RegisterModelResponse  # noqa: Y015
 
 @_typing.final
+class RegisterModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisterModelRequest]:
+        """In the order in which they are registered: parents before what was derived from them."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___RegisterModelRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterModelsRequest: _TypeAlias = RegisterModelsRequest  # noqa: Y015
+
+@_typing.final
+class RegisteredModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CREATED_US_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    created_us: _builtins.int
+    """As stored; 0 if it was refused."""
+    refused: _builtins.str
+    """Why it was not registered; empty if it was."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        created_us: _builtins.int = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_us", b"created_us", "id", b"id", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisteredModel: _TypeAlias = RegisteredModel  # noqa: Y015
+
+@_typing.final
+class RegisterModelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___RegisteredModel]:
+        """In the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___RegisteredModel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterModelsResponse: _TypeAlias = RegisterModelsResponse  # noqa: Y015
+
+@_typing.final
 class WithdrawModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -54,6 +54,11 @@ class CoordinatorStub:
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.SerializeToString,
                 response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelResponse.FromString,
                 _registered_method=True)
+        self.RegisterModels = channel.stream_stream(
+                '/disinherit.v1.Coordinator/RegisterModels',
+                request_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelsRequest.SerializeToString,
+                response_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelsResponse.FromString,
+                _registered_method=True)
         self.WithdrawModel = channel.unary_unary(
                 '/disinherit.v1.Coordinator/WithdrawModel',
                 request_serializer=disinherit_dot_v1_dot_coordinator__pb2.WithdrawModelRequest.SerializeToString,
@@ -184,6 +189,14 @@ class CoordinatorServicer:
 
     def RegisterModel(self, request, context):
         """Repeating a registration changes nothing. An owner may register its own versions only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RegisterModels(self, request_iterator, context):
+        """Many registrations, each as `RegisterModel` makes it. A message is stored by one transaction and
+        answered once that is durable; what is refused in it takes nothing of the rest with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -353,6 +366,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.RegisterModel,
                     request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.FromString,
                     response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelResponse.SerializeToString,
+            ),
+            'RegisterModels': grpc.stream_stream_rpc_method_handler(
+                    servicer.RegisterModels,
+                    request_deserializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelsRequest.FromString,
+                    response_serializer=disinherit_dot_v1_dot_coordinator__pb2.RegisterModelsResponse.SerializeToString,
             ),
             'WithdrawModel': grpc.unary_unary_rpc_method_handler(
                     servicer.WithdrawModel,
@@ -545,6 +563,33 @@ class Coordinator:
             '/disinherit.v1.Coordinator/RegisterModel',
             disinherit_dot_v1_dot_coordinator__pb2.RegisterModelRequest.SerializeToString,
             disinherit_dot_v1_dot_coordinator__pb2.RegisterModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterModels(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/disinherit.v1.Coordinator/RegisterModels',
+            disinherit_dot_v1_dot_coordinator__pb2.RegisterModelsRequest.SerializeToString,
+            disinherit_dot_v1_dot_coordinator__pb2.RegisterModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

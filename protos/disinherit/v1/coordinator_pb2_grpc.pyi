@@ -27,6 +27,10 @@ class CoordinatorStub:
     """How the coordinator is set up: for those who look after it. No secret is in it."""
     RegisterModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.RegisterModelRequest, _coordinator_pb2.RegisterModelResponse]
     """Repeating a registration changes nothing. An owner may register its own versions only."""
+    RegisterModels: _grpc.StreamStreamMultiCallable[_coordinator_pb2.RegisterModelsRequest, _coordinator_pb2.RegisterModelsResponse]
+    """Many registrations, each as `RegisterModel` makes it. A message is stored by one transaction and
+    answered once that is durable; what is refused in it takes nothing of the rest with it.
+    """
     WithdrawModel: _grpc.UnaryUnaryMultiCallable[_coordinator_pb2.WithdrawModelRequest, _coordinator_pb2.WithdrawModelResponse]
     """Takes back a registration, for one that was wrong. An owner may withdraw its own versions only.
     FAILED_PRECONDITION once something was derived from it, or a request affects it.
@@ -105,6 +109,16 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         context: _grpc.ServicerContext,
     ) -> _coordinator_pb2.RegisterModelResponse:
         """Repeating a registration changes nothing. An owner may register its own versions only."""
+
+    @_abc_1.abstractmethod
+    def RegisterModels(
+        self,
+        request_iterator: _abc.Iterator[_coordinator_pb2.RegisterModelsRequest],
+        context: _grpc.ServicerContext,
+    ) -> _abc.Iterator[_coordinator_pb2.RegisterModelsResponse]:
+        """Many registrations, each as `RegisterModel` makes it. A message is stored by one transaction and
+        answered once that is durable; what is refused in it takes nothing of the rest with it.
+        """
 
     @_abc_1.abstractmethod
     def WithdrawModel(
