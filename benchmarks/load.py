@@ -7,6 +7,11 @@ register  every owner registers its versions with its own token; 20 owners each 
 mixed     50 clients call one after the other for 60 s, each as somebody who may: owners register
           and list, operators submit, pause and resume, approvers approve, viewers look
 
+bare      the same clients call a gRPC server that does nothing but one read and one committed write
+          a call, in the same database system
+batches   2,000 more versions by one call of `RegisterModels`, 200 in a message
+two       on PostgreSQL: the calls that only look, at one coordinator and at two
+
 No owner is connected, so the campaigns that are approved stay open, and the coordinator drives them
 all the while.  Counted are calls and those that failed, with any status; measured the time from the
 call to its answer, and the memory of the coordinator.  In the end every version that was
@@ -20,14 +25,30 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import grpc
-from load_clients import THIRDS, WEIGHTS, Clients, Size, Times, fill, mix, secret, submit_all
-from measuring import Figures, arguments, report
+from load_clients import (
+    LOOKS,
+    THIRDS,
+    WEIGHTS,
+    WRITES,
+    Clients,
+    Size,
+    Times,
+    batches,
+    call_bare,
+    fill,
+    mix,
+    secret,
+    submit_all,
+)
+from measuring import Claim, Figures, arguments, report
 
 from disinherit.common.audit.export import verify_lines
 from disinherit.v1 import coordinator_pb2 as pb
@@ -37,14 +58,19 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from tests.acceptance.chaos.postgres import cluster, find_binaries
 
-FULL, REDUCED = Size(1000, 10, 50, 60.0, 40), Size(20, 3, 8, 3.0, 6)
+FULL, REDUCED = Size(1000, 10, 50, 30.0, 40), Size(20, 3, 8, 3.0, 6)
+_BARE_SECONDS = 1 / 3
+"""Part of the time for which the bare server is called."""
+
+_MORE, _EACH = 2000, 200
+"""Versions of the batches, and those of a message."""
 
 
 def main() -> None:
     """Measure, print and store."""
     options = arguments(__doc__)
     size = REDUCED if options.reduced else FULL
-    rows = measure(size, None, "sqlite")
+    rows, claims = measure(size, None, "sqlite")
     if not options.reduced:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -53,18 +79,19 @@ def main() -> None:
             if binaries is None:
                 sys.exit("Expected PostgreSQL to be installed, but there is no initdb.")
             url = stack.enter_context(cluster(binaries, Path(folder), durable=True))
-            rows += measure(size, url, "postgresql")
+            found = measure(size, url, "postgresql")
+            rows, claims = rows + found[0], claims + found[1]
     title = (
         f"{size.owners} owners with {size.versions} versions each, {size.clients} clients that "
         f"never pause, {size.seconds:g} s: milliseconds"
     )
-    report(options, "load", title, rows, ())
+    report(options, "load", title, rows, claims)
     if any(row["errors"] for row in rows):
         sys.exit("Expected no call to fail, but some did.")
 
 
-def measure(size: Size, database: str | None, name: str) -> list[Figures]:
-    """Serve an empty database, load it, and return the figures, those of all calls last."""
+def measure(size: Size, database: str | None, name: str) -> tuple[list[Figures], list[Claim]]:
+    """Serve an empty database, load it, and return the figures and what they are held against."""
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), size, database) as served:
         process, address = served
         clients = Clients(address, size)
@@ -77,7 +104,15 @@ def measure(size: Size, database: str | None, name: str) -> list[Figures]:
             mixed += clients.run(lambda number, stub: mix(clients, number, stub))
             used.append(memory(process))
         cpu, peak = cpu_seconds(process) - cpu, memory(process, "VmHWM")
+        more = batches_of(clients)
         check(clients)
+        two = None
+        if database is not None:
+            second = Path(folder) / "second"
+            second.mkdir()
+            with serving(second, size, database) as (_, other):
+                two = look(clients, (address,)), look(clients, (address, other))
+        bare = measure_bare(size, database or str(Path(folder) / "bare.db"))
     rows = [row(kind, clients.times[kind]) for kind in ("register", *WEIGHTS)]
     calls = sum(one["calls"] for one in rows[1:])
     total = {
@@ -86,12 +121,86 @@ def measure(size: Size, database: str | None, name: str) -> list[Figures]:
         "errors": sum(one["errors"] for one in rows[1:]),
         "a second": round(calls / mixed, 1),
         "of a core": round(cpu / mixed, 2),
+        "CPU ms a call": round(1000 * cpu / calls, 2),
         "MB fresh": round(fresh),
         "MB before": round(used[0]),
         **{f"MB after {i}/{THIRDS}": round(used[i]) for i in range(1, THIRDS + 1)},
         "MB peak": round(peak),
     }
-    return [{"database": name} | one for one in (*rows, total)]
+    rows += [total, bare, {"call": "RegisterModels, versions", "calls": _MORE, "errors": 0, **more}]
+    waits = [second for kind in WRITES for second in clients.times[kind].seconds]
+    writes = row("", Times(waits))
+    claims = [
+        Claim(11, f"mixed calls a second, {name}", total["a second"], at_least=600),
+        Claim(
+            11,
+            f"bare server / mixed, calls a second, {name}",
+            _ratio(bare, total, "a second"),
+            at_most=2.5,
+        ),
+        Claim(
+            11, f"mixed / bare server, CPU of a call, {name}", _ratio(total, bare, "CPU ms a call")
+        ),
+        Claim(11, f"ms that half of the writes wait, {name}", writes["p50"], at_most=150),
+        Claim(
+            11, f"ms that 1 % of the writes wait longer than, {name}", writes["p99"], at_most=750
+        ),
+    ]
+    if two is not None:
+        rows += [
+            {"call": f"looks, {what}", "a second": round(rate, 1)}
+            for what, rate in zip(("one coordinator", "two coordinators"), two, strict=True)
+        ]
+        claims.append(
+            Claim(11, "looks a second, two coordinators / one", two[1] / two[0], at_least=1.6)
+        )
+    return [{"database": name} | one for one in rows], claims
+
+
+def _ratio(one: Figures, other: Figures, what: str) -> float:
+    return float(round(one[what] / other[what], 2))
+
+
+def look(clients: Clients, addresses: Sequence[str]) -> float:
+    """Return how many calls a second that only look are answered."""
+    before = sum(len(clients.times[kind].seconds) for kind in LOOKS)
+    work = partial(mix, clients, only=LOOKS)
+    seconds = clients.run(work, addresses)
+    return (sum(len(clients.times[kind].seconds) for kind in LOOKS) - before) / seconds
+
+
+def batches_of(clients: Clients) -> Figures:
+    """Register versions in batches, and return how many a second."""
+    with grpc.insecure_channel(clients.address) as channel:
+        return {
+            "a second": round(_MORE / batches(clients, CoordinatorStub(channel), _MORE, _EACH), 1)
+        }
+
+
+def measure_bare(size: Size, database: str) -> Figures:
+    """Return the figures of a server that does next to nothing, called by as many clients."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(Path(__file__).with_name("bare_server.py")), database]
+        with started(command, Path(folder) / "log") as (process, address):
+            each = [Times() for _ in range(size.clients)]
+            threads = [
+                threading.Thread(
+                    target=call_bare, args=(address, one, size.seconds * _BARE_SECONDS)
+                )
+                for one in each
+            ]
+            cpu, begun = cpu_seconds(process), time.perf_counter()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            took, cpu = time.perf_counter() - begun, cpu_seconds(process) - cpu
+    figures = row("bare server", Times([second for one in each for second in one.seconds]))
+    return figures | {
+        "a second": round(figures["calls"] / took, 1),
+        "of a core": round(cpu / took, 2),
+        "CPU ms a call": round(1000 * cpu / figures["calls"], 2),
+    }
 
 
 def check(clients: Clients) -> None:
@@ -131,7 +240,13 @@ def serving(
     command += ["--database", database or str(folder / "coordinator.db")]
     command += ["--tokens", str(folder / "tokens.toml"), "--packets", str(folder / "packets")]
     command += ["--signing-key", str(folder / "signing.pem"), "--listen", "127.0.0.1:0"]
-    log = folder / "log"
+    with started(command, folder / "log") as served:
+        yield served
+
+
+@contextmanager
+def started(command: Sequence[str], log: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a service and yield its process and address; stop exactly it."""
     with log.open("w") as errors:
         process = subprocess.Popen(command, stderr=errors, text=True, env=os.environ)
     try:

@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,16 @@ LABELS = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "owl", "pig")
 GROUP = 20
 CALL_SECONDS = 30.0
 THIRDS = 3
+BARE_BYTES = 400
+"""Size of a message to the bare server, about that of a version."""
+
 """Parts of the time after which memory is looked at: what is kept for ever grows in each alike."""
+
+WRITES = ("RegisterModel", "PauseRequest", "ResumeRequest", "SubmitRequest", "ApproveRequest")
+"""Calls that wait for the disk, of those below."""
+
+LOOKS = ("ListModels, own", "GetRequest", "GetCoverage", "ListModels, all", "ListRequests")
+"""Calls of which nobody waits for a writer."""
 
 WEIGHTS = {
     "ListModels, own": 20,
@@ -76,13 +85,21 @@ class Clients:
         self.registered: Counter[int] = Counter()
         self._turn = threading.Lock()
 
-    def run(self, work: Callable[[int, CoordinatorStub], None]) -> float:
-        """Let every client do its work, each on a connection of its own; return the seconds."""
+    def run(
+        self, work: Callable[[int, CoordinatorStub], None], addresses: Sequence[str] = ()
+    ) -> float:
+        """Let every client do its work, each on a connection of its own; return the seconds.
+
+        Args:
+            work: what it does, with its number.
+            addresses: of several services, which share the clients; empty for the one.
+        """
+        served = addresses or (self.address,)
 
         def one(number: int) -> None:
             # Without this option, channels of one process share one connection.
             options = (("grpc.use_local_subchannel_pool", 1),)
-            with grpc.insecure_channel(self.address, options) as channel:
+            with grpc.insecure_channel(served[number % len(served)], options) as channel:
                 work(number, CoordinatorStub(channel))
 
         threads = [threading.Thread(target=one, args=(i,)) for i in range(self.size.clients)]
@@ -155,11 +172,52 @@ def submit_all(clients: Clients) -> None:
                 clients.call("ApproveRequest", "approver", stub.ApproveRequest, control)
 
 
-def mix(clients: Clients, number: int, stub: CoordinatorStub) -> None:
-    """Make calls of all kinds until a part of the time is over."""
+def batches(clients: Clients, stub: CoordinatorStub, count: int, each: int) -> float:
+    """Register new versions by one stream, `each` in a message; return the seconds."""
+
+    def messages() -> Iterator[pb.RegisterModelsRequest]:
+        for begin in range(0, count, each):
+            some = range(begin, min(begin + each, count))
+            yield pb.RegisterModelsRequest(models=[one_more(number) for number in some])
+
+    started = time.perf_counter()
+    metadata = (("authorization", f"Bearer {secret('operator')}"),)
+    for answer in stub.RegisterModels(messages(), metadata=metadata):
+        for one in answer.models:
+            if one.refused:
+                raise ValueError(f"Expected no refused version, but {one.refused}")
+            clients.acknowledged.add(one.id)
+    return time.perf_counter() - started
+
+
+def one_more(number: int) -> pb.RegisterModelRequest:
+    """Return the registration of a version that is derived from the one before it."""
+    message = registration(0, number, alone=True)
+    message.record.id = f"more{number}"
+    for edge in message.parents:
+        edge.parent, edge.child = f"more{number - 1}", f"more{number}"
+    return message
+
+
+def call_bare(address: str, times: Times, seconds: float) -> None:
+    """Call the bare server without a pause."""
+    until = time.monotonic() + seconds
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    with grpc.insecure_channel(address, options) as channel:
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/Bare/Call")
+        while time.monotonic() < until:
+            started = time.perf_counter()
+            call(b"x" * BARE_BYTES)
+            times.seconds.append(time.perf_counter() - started)
+
+
+def mix(
+    clients: Clients, number: int, stub: CoordinatorStub, only: Sequence[str] = tuple(WEIGHTS)
+) -> None:
+    """Make calls of all kinds, or of some, until a part of the time is over."""
     until = time.monotonic() + clients.size.seconds / THIRDS
     dice = clients.dice[number]
-    kinds, weights = list(WEIGHTS), list(WEIGHTS.values())
+    kinds, weights = list(only), [WEIGHTS[kind] for kind in only]
     size, token = clients.size, ""
 
     while time.monotonic() < until:
