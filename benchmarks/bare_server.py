@@ -80,7 +80,7 @@ def main() -> None:
         table.call(number, data)
         return data
 
-    handler = grpc.unary_unary_rpc_method_handler(answer)
+    handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     server = grpc.server(ThreadPoolExecutor(_THREADS))
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("Bare", {"Call": handler}),)

@@ -78,6 +78,9 @@ def _table(content: Stored) -> str:
         [cell(v["cpu"] if isinstance(v := row.get(column), dict) else v) for column in columns]
         for row in content["rows"]
     ]
+    shown = f"{content['title']}:\n\n{_markdown(columns, rows)}"
+    if "environment" not in content:  # counts, which depend on no machine
+        return shown
     e = content["environment"]
     where = (
         f"{e['date']}, commit {e['commit']}, {e['processor']}, {e['threads']} thread(s) of "
@@ -85,7 +88,7 @@ def _table(content: Stored) -> str:
         f"{e['copied_gigabytes_per_second']} GB/s, {e['gigaflops_per_second']} GFLOP/s in float32, "
         f"PyTorch {e['torch']}"
     )
-    return f"{content['title']}:\n\n{_markdown(columns, rows)}\n\nMeasured {where}."
+    return f"{shown}\n\nMeasured {where}."
 
 
 def _markdown(columns: list[str], rows: list[list[str]]) -> str:
