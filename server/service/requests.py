@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
+from sqlalchemy import Connection
+
 from disinherit.common.errors import NotAllowedError, NotFoundError, NotNowError, RequestError
 from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_request
@@ -15,7 +17,7 @@ from disinherit.server.service.packing import listed_to_proto
 from disinherit.server.service.paging import Key, fetch_page, page_size
 from disinherit.server.service.principals import Principal, Role
 from disinherit.server.states import CampaignEvent, CampaignState, TaskState
-from disinherit.server.store.approvals import find_plan_digest
+from disinherit.server.store.approvals import find_digest_of_plan
 from disinherit.server.store.campaigns import Campaign
 from disinherit.server.store.cleared import find_done
 from disinherit.server.store.graph import find_descendants
@@ -205,12 +207,13 @@ class Requests:
         Raises:
             NotFoundError: if the request is unknown.
         """
-        status = self.get(request_id)
-        waits = status.campaign.state is CampaignState.AWAITING_APPROVAL
-        if not (waits or status.tasks.get(TaskState.UNAPPROVED)):
-            return status
         with self._store.reading() as db:
-            return replace(status, plan=find_plan_digest(db, request_id))
+            status = _status(db, request_id)
+            waits = status.campaign.state is CampaignState.AWAITING_APPROVAL
+            if not (waits or status.tasks.get(TaskState.UNAPPROVED)):
+                return status
+            plan = find_digest_of_plan(db, status.request, status.campaign.deadline_us)
+            return replace(status, plan=plan)
 
     def roll_back(
         self, request_id: str, reason: str, models: Sequence[str], caller: Principal
@@ -242,11 +245,8 @@ class Requests:
         Raises:
             NotFoundError: if the request is unknown.
         """
-        try:
-            with self._store.reading() as db:
-                return find_status(db, request_id)
-        except RequestError as error:
-            raise NotFoundError(str(error)) from None
+        with self._store.reading() as db:
+            return _status(db, request_id)
 
     def list(self, size: int, token: str) -> tuple[Sequence[pb.RequestStatus], str]:
         """Return a page of the requests as messages, the oldest first, and the next page's token.
@@ -310,6 +310,13 @@ class Requests:
             return self._store.campaign(request_id)
         except RequestError as error:
             raise NotFoundError(str(error)) from None
+
+
+def _status(db: Connection, request_id: str) -> RequestStatus:
+    try:
+        return find_status(db, request_id)
+    except RequestError as error:
+        raise NotFoundError(str(error)) from None
 
 
 def _check_deadline(campaign: Campaign, deadline_us: int | None, caller: Principal) -> None:

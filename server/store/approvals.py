@@ -39,11 +39,21 @@ def find_plan_digest(db: Connection, request_id: str) -> str:
         RequestError: if there is no such request.
     """
     request = find_request(db, request_id)
-    campaign = find_campaign(db, request_id)
-    made = cleansed(read_task(row) for row in task_rows(db, request_id))
+    return find_digest_of_plan(db, request, find_campaign(db, request_id).deadline_us)
+
+
+def find_digest_of_plan(db: Connection, request: UnlearningRequest, deadline_us: int) -> str:
+    """Return the SHA-256 of a stored request's current plan (`find_plan_digest`).
+
+    Args:
+        db: a transaction, which read the rest.
+        request: the request.
+        deadline_us: that of its campaign.
+    """
+    made = cleansed(read_task(row) for row in task_rows(db, request.id))
     part = read_descendants(db, [root.model_id for root in request.roots])
     data = request.SerializeToString(deterministic=True)
-    return _plan_digest(part, data, campaign.deadline_us, frozenset(made))
+    return _plan_digest(part, data, deadline_us, frozenset(made))
 
 
 @remembered
@@ -61,10 +71,10 @@ def _plan_digest(part: StoredPart, data: bytes, deadline_us: int, made: frozense
     return hashlib.sha256(canonical(plan)).hexdigest()
 
 
-def put_submitted_plan(db: Connection, request_id: str) -> None:
+def put_submitted_plan(db: Connection, request: UnlearningRequest, deadline_us: int) -> None:
     """Store the digest of a new request's plan, for approval."""
-    plan = find_plan_digest(db, request_id)
-    row = CAMPAIGNS.c.request_id == request_id
+    plan = find_digest_of_plan(db, request, deadline_us)
+    row = CAMPAIGNS.c.request_id == request.id
     db.execute(update(CAMPAIGNS).where(row).values(submitted_plan=plan))
 
 

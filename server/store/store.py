@@ -135,7 +135,7 @@ class CoordinatorStore(CampaignStore):
                 put_first_tasks(db, request.id, tasks)
                 put_planned_roots(db, request.id, [root.model_id for root in request.roots])
                 if approval:
-                    put_submitted_plan(db, request.id)
+                    put_submitted_plan(db, request, deadline_us)
         return stored is None
 
     def request(self, request_id: str) -> UnlearningRequest:
