@@ -175,9 +175,17 @@ class Database:
                 if shared.ended:
                     self._shared = None
             # What a block was refused for may be what another one has written.
-            shared.wait()
+            while not shared.wait():
+                self._commit_left(shared)
             if raised is not None:
                 raise raised
+
+    def _commit_left(self, shared: SharedTransaction) -> None:
+        """Commit a transaction that was left to writers who have given up waiting since."""
+        with self._turns.taken(0.0) as mine:
+            if mine and self._shared is shared:
+                self._shared = None
+                shared.commit()
 
     def _join(self, *, together: bool) -> SharedTransaction:
         """Return the transaction that others have left open, or begin one."""

@@ -19,6 +19,9 @@ _MOST = 64
 _SECONDS = 0.05
 """How long a transaction takes in further writers."""
 
+_LEFT_SECONDS = 0.5
+"""How long it takes to look whether a transaction was left open by whoever was to go on with it."""
+
 LOG_ENDS = "disinherit_log_ends"
 """Key of what a transaction knows of the end of the audit log, in `Connection.info`."""
 
@@ -99,15 +102,19 @@ class SharedTransaction:
             return
         self._close()
 
-    def wait(self) -> None:
-        """Wait until all parts are durable.
+    def wait(self, seconds: float = _LEFT_SECONDS) -> bool:
+        """Wait until all parts are durable, and return whether they are.
+
+        Args:
+            seconds: how long to wait.
 
         Raises:
-            SQLAlchemyError: if they are not: nothing of any part is written then.
+            SQLAlchemyError: if nothing of any part is written.
         """
-        self._ended.wait()
-        if self._error is not None:
+        ended = self._ended.wait(seconds)
+        if ended and self._error is not None:
             raise self._error
+        return ended
 
     def _fail(self, error: BaseException) -> None:
         self._error = error

@@ -155,6 +155,21 @@ def test_if_the_commit_fails_all_hear_of_it_and_nothing_is_stored(
     assert sound(store) == 1
 
 
+def test_nobody_waits_for_a_writer_that_has_given_up(store: CoordinatorStore) -> None:
+    turns, gone = store._database._turns, threading.Event()
+
+    def give_up() -> None:
+        gone.wait(30.0)
+        turns._give()
+
+    with store.writing(together=True) as db:
+        register_version(db, version(0), [], "owner:anna")
+        turns._waiting.append(gone)
+        threading.Thread(target=give_up).start()
+    assert registering(store)(1) is True
+    assert sound(store) == 2
+
+
 def test_what_another_wrote_in_the_same_transaction_counts(store: CoordinatorStore) -> None:
     def write(number: int) -> object:
         owner = "anna" if number == 0 else "ben"
