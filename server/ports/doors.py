@@ -91,7 +91,7 @@ class Watchdog:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class WaitingLine:
     """How calls wait at a door that is full.
 
     Attributes:
@@ -137,7 +137,7 @@ class Door:
         each: Limit,
         watchdog: Watchdog,
         what: str = "calls",
-        line: Line | None = None,
+        line: WaitingLine | None = None,
     ) -> None:
         self._total, self._each, self._what = total.most, each.most, what
         self._watchdog = watchdog
@@ -268,7 +268,7 @@ class Door:
             return f"{self._each} {self._what} of one caller"
         return f"{self._total} {self._what}" if self._inside.total() >= self._total else ""
 
-    def _has_room(self, line: Line, caller: Hashable) -> bool:
+    def _has_room(self, line: WaitingLine, caller: Hashable) -> bool:
         mine = sum(one.caller == caller for one in self._waiting)
         return mine < line.each.most and len(self._waiting) < line.total.most
 

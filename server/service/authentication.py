@@ -34,7 +34,7 @@ from disinherit.server.ports.doors import (
     Continuation,
     Door,
     Handler,
-    Line,
+    WaitingLine,
     Watchdog,
     behaviour_of,
     host_of,
@@ -90,7 +90,7 @@ class Doors:
     """
 
     def __init__(self, group: str, watchdog: Watchdog) -> None:
-        line = Line()
+        line = WaitingLine()
         self.calls = Door(f"{group} calls", limits.CALLS, limits.CALLER_CALLS, watchdog, line=line)
         self.watches = Door(
             f"{group} watches", limits.WATCHES, limits.CALLER_WATCHES, watchdog, "watches"

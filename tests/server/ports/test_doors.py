@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from disinherit.common.limits import Limit
-from disinherit.server.ports.doors import Door, Handler, Line, Watchdog
+from disinherit.server.ports.doors import Door, Handler, WaitingLine, Watchdog
 from tests.support.agent import wait_for
 
 INSIDE, EACH, ROOM, MINE = 3, 2, 3, 2
@@ -45,7 +45,7 @@ class Room:
     """
 
     def __init__(self, seconds: int) -> None:
-        line = Line(limit(ROOM), limit(MINE), limit(seconds))
+        line = WaitingLine(limit(ROOM), limit(MINE), limit(seconds))
         self.door = Door("some", limit(INSIDE), limit(EACH), Watchdog(30.0), line=line)
         self.entered: list[str] = []
         self.leave: dict[str, threading.Event] = {}
