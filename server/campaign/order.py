@@ -58,8 +58,11 @@ def _older(one: Pass) -> list[Campaign]:
     A version that is new to this campaign may also reopen complete ones.
     """
     older = list(one.older)
+    many = len(older) > _FEW and len(one.left) <= _SOME
+    if not (many or one.late):
+        return older
     with one.store.reading() as db:
-        if len(older) > _FEW and len(one.left) <= _SOME:
+        if many:
             kin = find_kin(db, [task.model_id for task in one.left])
             older = find_older(db, one.campaign, CampaignState.RUNNING, kin)
         if one.late:
