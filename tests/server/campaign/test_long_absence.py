@@ -17,6 +17,7 @@ from disinherit.client.agent.agent import Agent
 from disinherit.common.graph.proto import inheritance_to_proto, record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.agents.fleet import FleetSettings
+from disinherit.server.campaign import order
 from disinherit.server.campaign.driver import Driver, OpenCampaigns
 from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import ServeSettings
@@ -121,7 +122,12 @@ def test_whatever_the_order_of_passes_the_older_campaign_comes_first(
     assert states(away, "r3") == [TaskState.VERIFIED, TaskState.EXEMPT, TaskState.EXEMPT]
 
 
-def test_waiting_campaign_names_the_one_it_waits_for(away: World) -> None:
+@pytest.mark.parametrize("few", [0, 100], ids=["of its kin", "all"])
+def test_waiting_campaign_names_the_one_it_waits_for(
+    away: World, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it looks at all older campaigns, or at those that concern its models."""
+    monkeypatch.setattr(order, "_FEW", few)
     away.transport.twists.clear()
     away.transport.actions()
     away.coordinator.run("q3")
