@@ -126,8 +126,8 @@ class InheritanceGraph:
         edges = sum(map(len, self._parents.values()))
         return f"InheritanceGraph({len(self)} models, {edges} edges)"
 
-    def copy(self) -> "InheritanceGraph":
-        """Return a graph with the same versions and edges, which are not checked again."""
+    def __copy__(self) -> "InheritanceGraph":
+        # The same versions and edges, which are not checked again.
         other = InheritanceGraph()
         other._records = self._records.copy()
         other._parents = {id: edges.copy() for id, edges in self._parents.items()}

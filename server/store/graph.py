@@ -1,5 +1,6 @@
 """Queries of parts of the stored graph, with costs linear in their results."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -115,7 +116,7 @@ class StoredPart(NamedTuple):
         Raises:
             StoreError: if it is damaged.
         """
-        return _part_graph(self).copy()
+        return copy.copy(_part_graph(self))
 
 
 @remembered
