@@ -38,19 +38,23 @@ READ = {
     "docs/privacy.md": {"toml": 2},
     "docs/scenarios.md": {"toml": 1},
     "docs/service.md": {"toml": 1},
+    "docs/tutorial-erasure.md": {"toml": 2},
 }
-"""Page -> blocks of settings and data that a test reads; those of federation.md: test_readme.py."""
+"""Page -> blocks of settings and data that a test reads; those of federation.md:
+test_readme.py; those of tutorials: test_tutorials.py."""
 
 OF_THE_SYSTEM = {
     *(
         "/opt/open-unlearning/.venv/bin/pip",
         "apt-get",
+        "cat",
         "cd",
         "docker",
         "export",
         "flwr",
         "git",
         "install",
+        "kill",
         "source",
         "ssh-keygen",
         "systemctl",

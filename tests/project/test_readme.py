@@ -40,6 +40,7 @@ RUN_HERE = {
     "docs/method.md": 1,
     "docs/privacy.md": 2,
     "docs/service.md": 1,  # tests/server/service/test_webhooks.py
+    "docs/tutorial-erasure.md": 1,  # tests/acceptance/test_tutorials.py
     "docs/tutorial-first.md": 3,  # tests/acceptance/test_tutorials.py
 }
 """Page -> blocks of Python that a test runs, below if it is not said where."""

@@ -43,6 +43,7 @@ def commands(script: str) -> list[list[str]]:
     """Words of the commands of a shell script: no redirections, variables set, or `sudo`."""
     found: list[list[str]] = []
     for line in script.replace("\\\n", " ").splitlines():
+        line = re.sub(r"(?<=\s)2>", ">", line)
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
         words: list[str] = []

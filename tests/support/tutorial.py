@@ -1,9 +1,12 @@
 """Tutorials, run as a reader does: files are saved and commands typed in the order of a page."""
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.pages import blocks
@@ -12,6 +15,11 @@ NAMED = re.compile(r"# ([\w/.-]+\.(?:py|toml|txt))\n")
 """The first line of a block that is a file of the reader's."""
 
 _INSTALLING = re.compile(r"(python3 -m venv|pip install|git clone|cd disinherit$).*")
+_SERVING = re.compile(r"disinherit serve .* 2> (\S+) &")
+_READY = "for _ in $(seq 240); do grep -q {} {} && break; sleep 0.25; done"
+"""What a reader does who looks at the log: waits until it says so."""
+
+_SECONDS = 240.0
 _END = "--- end of block {} ---"
 
 
@@ -24,7 +32,11 @@ def script_of(page: str) -> tuple[str, dict[int, str]]:
         if named is not None:
             lines.append(f"cat > {named[1]} <<'END OF FILE'\n{text}END OF FILE")
         elif language == "sh":
-            lines += [line for line in text.splitlines() if not _INSTALLING.fullmatch(line)]
+            for line in text.splitlines():
+                if not _INSTALLING.fullmatch(line):
+                    lines.append(line)
+                if serving := _SERVING.fullmatch(line):
+                    lines.append(_READY.format("serving", serving[1]))
             lines.append(f"echo '{_END.format(place)}'")
             last = place
         elif not language and last >= 0:
@@ -33,9 +45,11 @@ def script_of(page: str) -> tuple[str, dict[int, str]]:
     return "\n".join(lines) + "\n", printed
 
 
-def run(page: str, folder: Path, seconds: float = 120) -> dict[int, str]:
-    """Run a page in a folder, and compare what it prints; place of a block -> what it printed."""
+def run(page: str, folder: Path, other: Mapping[str, str] | None = None) -> None:
+    """Run a page in a folder, and compare what it prints; `other`: words that differ here."""
     script, expected = script_of(page)
+    for word, instead in (other or {}).items():
+        script = script.replace(word, instead)
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("DISINHERIT_")
     } | {
@@ -44,16 +58,26 @@ def run(page: str, folder: Path, seconds: float = 120) -> dict[int, str]:
         "NO_COLOR": "1",
         "COLUMNS": "200",
     }
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    found, rest = {}, done.stdout
+    printed, errors = folder / "printed.log", folder / "errors.log"
+    with (
+        printed.open("w") as out,
+        errors.open("w") as err,
+        subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=folder,
+            env=environment,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            code = process.wait(_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # whatever runs in the background
+    assert code == 0, f"{printed.read_text()}\n{errors.read_text()}"
+    found, rest = {}, printed.read_text()
     for place, (language, text) in enumerate(blocks(page)):
         if language == "sh" and not NAMED.match(text):
             found[place], _, rest = rest.partition(f"{_END.format(place)}\n")
@@ -61,7 +85,6 @@ def run(page: str, folder: Path, seconds: float = 120) -> dict[int, str]:
         assert re.fullmatch(pattern(text), found[place]), (
             f"{page} says\n{text}\nand the command printed\n{found[place]}"
         )
-    return found
 
 
 def pattern(text: str) -> str:
