@@ -48,9 +48,9 @@ down: $(INSTALLED) ## end that fleet; its keys, databases and models stay
 # take the cores from each other.
 JOBS ?= 2
 test: $(INSTALLED) ## run all tests, and the examples in the documentation of the code
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder \
-		--ignore-glob='*/migrations/env.py' $(if $(COVERAGE),--cov --cov-report=) --pyargs tests $(PACKAGES)
-	$(if $(COVERAGE),$(BIN)/coverage report --format=markdown --skip-covered | tail -1)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder \
+		--ignore-glob='*/migrations/env.py' $(if $(COVERAGE),-p tests.support.line_coverage) --pyargs tests $(PACKAGES)
+	$(if $(COVERAGE),@echo "Percent of the lines that tests run:" && $(BIN)/coverage report --format=total)
 
 frozen: $(INSTALLED) ## compare the demo and the quick suite with the stored figures, bit for bit
 	$(BIN)/python benchmarks/frozen.py
