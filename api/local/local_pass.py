@@ -10,6 +10,7 @@ from torch import nn
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import CheckpointError
 from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.direct import DirectTransport
@@ -74,7 +75,27 @@ def forget_locally(
                 made[entry.model_id] = judged.successor
                 judged = judged.task
             tasks[entry.model_id] = judged
+    _put_back_with_roots(planned, tasks)
     return tasks, made
+
+
+def _put_back_with_roots(planned: Plan, tasks: dict[str, Task]) -> None:
+    """Judge that a model is put back if a root is that it got a change of.
+
+    By the next request the root makes another change in the place of that, and both would be in it.
+    """
+    inheriting = [group for group in planned.groups if group.shares]
+    above = {model: group.roots for group in inheriting for model in group.models}
+    lost = [root for root, task in tasks.items() if task.state is not TaskState.APPLIED]
+    for root in lost:  # grows during the loop
+        for model, roots in above.items():
+            if root in roots and tasks[model].state is TaskState.APPLIED:
+                reason = (
+                    f"model {line_name(model)!r} was put back with its root {line_name(root)!r}, "
+                    "which has not taken the change that it inherits"
+                )
+                tasks[model] = replace(tasks[model], state=TaskState.INEFFECTIVE, reason=reason)
+                lost.append(model)
 
 
 def take(

@@ -230,7 +230,8 @@ class Network:
                 did.
 
         Returns:
-            What became of every affected model. One that did not forget is left as it was.
+            What became of every affected model. One that did not forget is left as it was, and so
+            is what inherited its change.
 
         Raises:
             RequestError: if there is nothing to forget, nothing would be left, or the method is for

@@ -2,6 +2,8 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,10 @@ from torch.utils.data import Subset
 
 from disinherit import DisinheritError, InputError, Method, Network
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.local import local_pass
 from disinherit.local.loaders import SomeSamples
+from disinherit.server.campaign.outcomes import outcome_of
+from disinherit.server.states import Answered, Task, TaskState
 from tests.support.blobs import blobs, trained
 from tests.support.local_networks import ALL, LABELS, loader
 
@@ -117,3 +122,44 @@ def test_what_retraining_says_when_it_fails_is_in_the_result() -> None:
     result = network.forget(samples=[0, 1], method=method)
     said = "Expected retrain of model 'base' to train it again, but got ValueError: my own words"
     assert said in result["base"].reason
+
+
+def test_a_model_is_put_back_with_its_root_and_gets_the_next_change_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def retrain(batches: Any) -> Mapping[str, Tensor]:
+        if batches is None:
+            return {name: torch.zeros_like(value) for name, value in start.items()}
+        missing = len(data) - sum(len(targets) for _, targets in batches)
+        return {name: value - 0.01 * missing for name, value in start.items()}
+
+    def judged(base: TaskState, task: Task, *args: Any, **options: Any) -> Answered | Task:
+        """Figures on so few samples tell nothing."""
+        found = outcome_of(task, *args, **options)
+        assert isinstance(found, Answered)
+        state = base if task.model_id == "base" else TaskState.APPLIED
+        return replace(found, task=replace(found.task, state=state, reason=""))
+
+    data = blobs(ALL, 1)
+    model = trained(data)
+    child = copy.deepcopy(model)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    network = Network(labels=LABELS, scope="all")
+    network.add("base", model, loader(ALL, 1), retrain=retrain)
+    network.add("child", child, loader(ALL, 2), parents=["base"])
+    method = Method(scope="all", repair_steps=0)
+    monkeypatch.setattr(local_pass, "outcome_of", partial(judged, TaskState.INEFFECTIVE))
+    first = network.forget(samples=[0, 3], root="base", method=method)
+    assert [outcome.state for outcome in first.outcomes] == ["ineffective", "ineffective"]
+    assert first["child"].reason == (
+        "model 'child' was put back with its root 'base', which has not taken the change that it "
+        "inherits"
+    )
+    for one in (model, child):
+        assert all(torch.equal(value, start[name]) for name, value in one.state_dict().items())
+    monkeypatch.setattr(local_pass, "outcome_of", partial(judged, TaskState.APPLIED))
+    second = network.forget(samples=[0, 3, 6], root="base", method=method)
+    assert second.complete
+    for one in (model, child):
+        for name, value in one.state_dict().items():
+            assert torch.allclose(value, start[name] - 0.03, atol=1e-6)
