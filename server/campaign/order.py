@@ -3,15 +3,17 @@
 Several campaigns may wait for an owner that was away.  Dampening for two requests depends on their
 order, so each model takes them in the order of submission, as if its owner had been present.
 
-An older campaign blocks later ones at the models that it will still reach.  It does not block them
-at models where it failed, nor after a person stopped it or its deadline passed.
+An older campaign blocks later ones at the models that it will still reach, and where they inherit
+the change of a root, until it has reached the root.  It does not block them at models where it
+failed, nor after a person stopped it or its deadline passed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from disinherit.common.errors import InputError
 from disinherit.server.campaign.campaign_pass import Pass
+from disinherit.server.campaign.remedies import present_version
 from disinherit.server.planning.plan import plan
 from disinherit.server.states import CampaignState, TaskState, cleansed
 from disinherit.server.store.campaigns import Campaign, find_driven, find_older
@@ -37,6 +39,9 @@ def order(one: Pass) -> None:
         reason = f"waits for {campaign.request_id}, which is older and reaches it first"
         for model in _ahead(one.store, campaign.request_id):
             reasons.setdefault(model, reason)
+    for group in one.plan.groups if one.inherits_delta else ():
+        for reason in _waiting_roots(one, group.roots, reasons):
+            reasons = dict.fromkeys(group.models, reason) | reasons
     one.put(
         replace(task, state=TaskState.PENDING, reason=reasons[task.model_id])
         for task in one.left
@@ -50,6 +55,19 @@ def order(one: Pass) -> None:
     ]
     one.todo = {model: one.tasks[model] for group in one.groups for model in group.models}
     one.attempted |= one.todo.keys()
+
+
+def _waiting_roots(one: Pass, roots: Sequence[str], reasons: Mapping[str, str]) -> Iterator[str]:
+    """Yield the reasons of roots that wait.
+
+    The change of such a root would start from what it is before the older campaign, and its
+    descendants may have the change of that already.
+    """
+    for root in roots:
+        present = present_version(one.graph, one.tasks, root)
+        task = one.tasks.get(present)
+        if present in reasons and (task is None or task.successor is None):
+            yield f"its root {root} {reasons[present]}"
 
 
 def _older(one: Pass) -> list[Campaign]:
