@@ -14,10 +14,12 @@ from torch import Tensor
 from disinherit.client.actions.answering import answer_roots
 from disinherit.client.actions.released_sets import ReleasedSets
 from disinherit.client.dampening.known_heads import find_structure
-from disinherit.client.deltas.repeating import again, change_again, forgotten_before
+from disinherit.client.dampening.own_changes import change_again
+from disinherit.client.deltas.repeating import again, forgotten_before, made_before
 from disinherit.client.deltas.unlearned_roots import unlearned_root
 from disinherit.client.owner.failures import explain
 from disinherit.client.owner.owner import Owner, load_network
+from disinherit.client.privacy.own_deltas import forgot_everything
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.remaining import (
     as_trained,
@@ -75,13 +77,16 @@ def _packets(
 def _unlearn_alone(owner: Owner, root: pb.Root, task: pb.FisherTask, answer: pb.RootFisher) -> None:
     """Unlearn a root whose change is withheld, and add digests of its new weights to the answer.
 
-    A root that has forgotten already needs none.
+    A root that has forgotten already needs none, unless descendants of the same owner do.
     """
     try:
         asked = _Asked(owner, root, task)
-        if asked.is_done:
+        if (done := asked.done) is None:
+            origin, _ = asked.change()
+        elif root.model_id in task.inherited_by_own:
+            origin = done
+        else:
             return
-        origin, _ = asked.change()
         answer.packets.append(asked.packet(origin, {}))
     except Exception as error:  # including errors of the owner's loaders and networks
         reason = explain(error, f"unlearn root {root.model_id!r}")
@@ -118,21 +123,21 @@ class _Asked:
         )
 
     @property
-    def is_done(self) -> bool:
-        """Whether the request was applied to the root."""
-        applied = self._owner.store.applied(
-            self._task.request_id, self.record.digest, self.record.id
-        )
-        return applied is not None
+    def done(self) -> pb.Delta | None:
+        """Where the change comes from that the request made of the root; `None` before that."""
+        owner, task = self._owner, self._task
+        entry = owner.store.applied(task.request_id, self.record.digest, self.record.id)
+        if entry is None:
+            return None
+        return made_before(owner, self.record, entry, task.request_digest)
 
     def change(self) -> tuple[pb.Delta, Mapping[str, Tensor]]:
         """Return where the root's change comes from, and the change."""
         owner, record, task = self._owner, self.record, self._task
         entries = forgotten_before(owner, record, self._samples, self._method.root_method)
         if entries:
-            return again(owner, entries, task.request_digest), change_again(
-                owner, entries, self._structure.ties
-            )
+            origin = again(owner, record, entries, task.request_digest)
+            return origin, change_again(owner, entries, self._structure.ties)
         made = unlearned_root(
             owner, record, self._method, task.request_id, task.request_digest, self._samples
         )
@@ -184,6 +189,8 @@ def _counts(owner: Owner, record: ModelRecord, samples: list[str] | None) -> Cou
         chosen, _ = split_by_ids(owner, record, samples)
     elif (everything := training_data(owner, record)) is not None:
         chosen = everything
+    elif forgot_everything(owner, record) and (gone := owner.training_data(record)) is not None:
+        chosen = gone
     elif (known := record.provenance) and not (
         cleared_classes(owner, record) or cleared_samples(owner, record)
     ):

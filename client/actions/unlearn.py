@@ -197,6 +197,8 @@ def _commit(
         fisher_scope=summary.scope if summary is not None else "",
         keeps_summary=keeps,
         keeps_curvature=_keeps_curvature(owner, record, model, forgotten),
+        # Its own change without those of other roots, to be sent again.
+        keeps_prepared=len(model.shares) > 1 and any(share.own for share in model.shares),
         request_digest=task.request_digest,
         forgotten=decided.forgotten,
     )

@@ -16,12 +16,14 @@ from disinherit.client.dampening.known_heads import any_data, find_structure
 from disinherit.client.dampening.summaries import FisherSummary
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
+from disinherit.client.deltas.alternatives import alternatives_to, missing_before
 from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
 from disinherit.client.deltas.rebuilding import count_changes, rebuild, report_changes
 from disinherit.client.deltas.repeating import (
     HAD_BEFORE,
+    PARENTS_HAD,
     Made,
     changes_before,
     made_for,
@@ -78,7 +80,12 @@ def change_model(
     packets = packets_for(task, model)
     result = pb.ModelResult(model_id=record.id, outcome=pb.OUTCOME_APPLIED, scale=1.0)
     had = changes_before(owner, record)
-    made = {one for packet in packets for one in made_for(packet, task.request_id, had)}
+    made = {
+        one
+        for share, packet in zip(model.shares, packets, strict=True)
+        if share.coefficient != 0
+        for one in made_for(packet, task.request_id, had)
+    }
     if had.keys() >= made:
         return _had_all(owner, record, model, packets, made, had, result)
     with owner.store.opened(record.id) as weights, ExitStack() as failing:
@@ -114,6 +121,8 @@ def _change(
             result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
             summary = _known_summary(owner, record)
             return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
+    if others := _alternatives(inputs, record, model, packets, had):
+        return refused(result, others)
     structure, scope = _described(inputs, record, weights)
     ties = structure.ties
     part = None if own else without_client(inputs, record, weights, model, packets, ties, had)
@@ -140,9 +149,9 @@ def _change(
         clear_again(owner, record, structure, staged)
     exact = own and not shares and all(packet.delta.exact for packet in packets)
     result.remedy = pb.REMEDY_REPLAYED if exact else pb.REMEDY_APPROXIMATED
-    stored, summary, keeps_summary = staged.opened(), None, True
+    stored, summary = staged.opened(), None
     if own and samples is not None:  # which are in the summary of before
-        summary, keeps_summary = summary_without(owner, record, stored, samples), False
+        summary = summary_without(owner, record, stored, samples)
     return UnlearnedModel(
         result,
         stored,
@@ -150,8 +159,35 @@ def _change(
         exact=exact,
         changed=None if own and shares else any(counts.values()),  # two changes may cancel
         staged=staged,
-        keeps_summary=keeps_summary,
+        keeps_summary=not own,  # if all its data are to be forgotten, nothing is left to sum up
     )
+
+
+def _alternatives(
+    inputs: TaskInputs,
+    record: ModelRecord,
+    model: pb.ModelTask,
+    packets: Sequence[pb.FisherPacket],
+    had: Mapping[Made, bool],
+) -> str:
+    """Return why changes cannot be added to those that are in a model; `""` if they can."""
+    owner, request = inputs.owner, inputs.task.request_id
+    for share, packet in zip(model.shares, packets, strict=True):
+        if share.own or share.coefficient == 0 or had.keys() >= made_for(packet, request, had):
+            continue
+        if not share.parents_had and (lacks := missing_before(packet, had)):
+            return (
+                f": the change of root {packet.sources[0]!r} takes the place of that for {lacks}, "
+                "which it has not got: ask for the same samples without a root method first"
+            )
+        if some := alternatives_to(owner, record, packet, request):
+            listed = " and ".join(f"disinherit request rollback {one}" for one in some)
+            return (
+                f": it has the change of root {packet.sources[0]!r} for {', '.join(some)}, which "
+                "that root did not take before it made this one, and both are too much: roll back "
+                f"first ({listed}; if it still runs, abort it), then ask again"
+            )
+    return ""
 
 
 def _described(
@@ -222,7 +258,8 @@ def _had_all(
     """
     for share, packet in zip(model.shares, packets, strict=True):
         applied = add_delta(result, share, packet)
-        applied.applied, applied.note = 0.0, HAD_BEFORE
+        applied.applied = 0.0
+        applied.note = HAD_BEFORE if share.coefficient else PARENTS_HAD
     if vain := [one for one in made if not had[one]]:
         return refused(
             result,

@@ -11,7 +11,13 @@ from torch import Tensor
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.deltas.fitting import check_length, check_share, fitting, places
 from disinherit.client.deltas.remaining_update import left_of_update
-from disinherit.client.deltas.repeating import HAD_BEFORE, Made, made_for, requests_of
+from disinherit.client.deltas.repeating import (
+    HAD_BEFORE,
+    PARENTS_HAD,
+    Made,
+    made_for,
+    requests_of,
+)
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import is_running_statistic
 from disinherit.common.graph.records import ModelRecord
@@ -79,6 +85,9 @@ def inherited(
         applied = add_delta(result, share, packet)
         if share.own:
             continue
+        if share.coefficient == 0:
+            applied.note = PARENTS_HAD
+            continue
         made = made_for(packet, inputs.task.request_id, had)
         if had.keys() >= made:
             applied.applied, applied.note = 0.0, HAD_BEFORE
@@ -140,6 +149,10 @@ def add_delta(result: pb.ModelResult, share: pb.Share, packet: pb.FisherPacket) 
         applied=share.coefficient,
         root_method=packet.delta.root_method,
         repeats=packet.delta.repeats,
+        before=packet.delta.before,
+        after=packet.delta.after,
+        line=packet.delta.line if packet.delta.HasField("line") else None,
+        replaces=packet.delta.replaces,
     )
 
 

@@ -92,7 +92,8 @@ def without_client(
     for share, packet in zip(model.shares, packets, strict=True):
         root = packet.sources[0]
         known = root in inputs.held or not inputs.acceptance.refusal(root, share.owner)
-        if not known or not had.keys().isdisjoint(made_for(packet, inputs.task.request_id, had)):
+        made = made_for(packet, inputs.task.request_id, had)
+        if not known or share.coefficient == 0 or not had.keys().isdisjoint(made):
             return None
         if root in leaving:
             change = inputs.change(model, share.packet, weights)

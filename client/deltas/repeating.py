@@ -4,31 +4,33 @@ The owner of a root answers with the change that the earlier request made, so th
 did not get it then get it now.  Those that have it keep their weights: changes are added once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from torch import Tensor
+import hashlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from disinherit.client.owner.owner import Owner
+from disinherit.client.privacy.own_deltas import own_delta
 from disinherit.client.privacy.samples import known_samples
 from disinherit.client.store.ledger import LedgerEntry
-from disinherit.common.deltas.changes import Ties, difference
 from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO
+from disinherit.common.tensors.checkpoints import tensor_bytes
 from disinherit.common.wire.samples import SampleDigests
 from disinherit.v1 import unlearning_pb2 as pb
 
 HAD_BEFORE = "it had this change before"
+PARENTS_HAD = "its parents had this change before it was made of them"
 
 
 Made = tuple[str, str]
 """A change of a root: the name of the root's line of versions, and the request it was made for.
 
-In place of the request, the digest of its tensors names it, after `_TENSORS`.
+In place of the request, digests name it, of its tensors, or of the root's weights before and after.
+They are written with a colon, which no id of a request has.
 """
 
-_TENSORS = "tensors:"
-"""No id of a request has a colon."""
+_NO_VALUES = hashlib.sha256(tensor_bytes({})).hexdigest()
+"""Digest of the tensors of every change that is withheld: it tells nothing."""
 
 
 def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
@@ -39,14 +41,15 @@ def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
         record: the version.
 
     Returns:
-        For each change two names, one by its request and one by its tensors.
+        For each change several names: by its request, its tensors, and the root's weights.
     """
     found: dict[Made, bool] = {}
     for entry in owner.store.made_by(record.id):
         effective = entry.outcome != pb.OUTCOME_INEFFECTIVE
         for delta in _result(entry).deltas:
             root = line_name(delta.root)
-            for name in (entry.request_id, *delta.repeats, _by_tensors(delta.packet)):
+            digests = _by_digests(delta.packet, delta.before, delta.after)
+            for name in (entry.request_id, *delta.repeats, *digests):
                 found[root, name] = found.get((root, name), False) or effective
     return found
 
@@ -54,8 +57,9 @@ def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
 def made_for(packet: pb.FisherPacket, request_id: str, had: Mapping[Made, bool]) -> set[Made]:
     """Return which changes are in a packet.
 
-    The same tensors of the same root are the same change, whichever request they come with: its
-    root did not take it then, or it would send another one now.
+    The same tensors of the same root, or the same weights before and after, are the same change,
+    whichever request they come with: its root did not take it then, or it would send another one
+    now.
 
     Args:
         packet: the packet.
@@ -63,19 +67,24 @@ def made_for(packet: pb.FisherPacket, request_id: str, had: Mapping[Made, bool])
         had: changes that are in the version, of earlier requests.
     """
     root = line_name(packet.sources[0])
-    same = root, _by_tensors(packet.digest)
     made = {(root, request) for request in packet.delta.repeats or [request_id]}
-    return {same} if same in had and made.isdisjoint(had) else made
+    if made.isdisjoint(had):
+        digests = _by_digests(packet.digest, packet.delta.before, packet.delta.after)
+        return {(root, name) for name in digests} & had.keys() or made
+    return made
 
 
 def requests_of(changes: Iterable[Made]) -> str:
     """Return the requests that changes were made for, for people to read."""
-    named = {name for _, name in changes if not name.startswith(_TENSORS)}
+    named = {name for _, name in changes if ":" not in name}
     return ", ".join(sorted(named)) or "an earlier request"
 
 
-def _by_tensors(digest: str) -> str:
-    return f"{_TENSORS}{digest}"
+def _by_digests(packet: str, before: str, after: str) -> Iterator[str]:
+    if packet != _NO_VALUES:
+        yield f"tensors:{packet}"
+    if before != after:
+        yield f"{before}:{after}"
 
 
 def forgotten_before(
@@ -90,12 +99,13 @@ def forgotten_before(
         root_method: the root method asked for; another than theirs is a new way to forget.
 
     Returns:
-        One entry if one is enough; empty if some samples were not forgotten, or without effect.
+        One entry if one is enough, with those that it took the place of; empty if some samples were
+        not forgotten, or without effect.
     """
     found: list[LedgerEntry] = []
     left = None if samples is None else set(samples)
     for entry in owner.store.made_by(record.id):
-        own = _own_change(owner, entry)
+        own = own_delta(owner, entry)
         if entry.outcome == pb.OUTCOME_INEFFECTIVE or own is None:
             continue
         if root_method not in (AUTO, own.root_method):
@@ -104,70 +114,108 @@ def forgotten_before(
         if forgotten is None:
             continue
         if not forgotten.samples:  # all that it was trained on
-            return (entry,)
+            return _with_replaced(owner, record, [entry])
         if left is None:
             continue
         listed = [SampleDigests(forgotten.salt, forgotten.samples)]
         known = set(known_samples(owner, record, listed))
         assert samples is not None
         if known.issuperset(samples):
-            return (entry,)
+            return _with_replaced(owner, record, [entry])
         if known & left:
             left -= known
             found.append(entry)
-    return tuple(found) if left is not None and not left else ()
+    return _with_replaced(owner, record, found) if left is not None and not left else ()
 
 
-def again(owner: Owner, entries: Sequence[LedgerEntry], request_digest: str) -> pb.Delta:
+def _with_replaced(
+    owner: Owner, record: ModelRecord, entries: Sequence[LedgerEntry]
+) -> tuple[LedgerEntry, ...]:
+    """Return entries and those whose changes theirs took the place of: together they are whole."""
+    found: list[LedgerEntry] = []
+    wanted = {entry.request_id for entry in entries}
+    for entry in owner.store.made_by(record.id):
+        if entry.request_id in wanted:
+            found.append(entry)
+            own = own_delta(owner, entry)
+            wanted.update(() if own is None else own.replaces)
+    return tuple(found)
+
+
+def again(
+    owner: Owner, record: ModelRecord, entries: Sequence[LedgerEntry], request_digest: str
+) -> pb.Delta:
     """Return where the change of earlier requests comes from, when it is sent again.
 
     Args:
         owner: the owner of the root.
+        record: its present version.
         entries: of these requests, latest first.
         request_digest: SHA-256 of what the present request asks for.
     """
-    own = _own_change(owner, entries[0])
+    own = own_delta(owner, entries[0])
+    repeats = [entry.request_id for entry in entries]
     return pb.Delta(
         before=entries[-1].digest_before,
         after=entries[0].digest_after,
         request_digest=request_digest,
         root_method="" if own is None else own.root_method,
         exact=len(entries) == 1 and _result(entries[0]).remedy == pb.REMEDY_REPLAYED,
-        repeats=[entry.request_id for entry in entries],
+        repeats=repeats,
+        line=line_of(owner, record),
+        again=sent_again(owner, record, repeats),
     )
 
 
-def change_again(owner: Owner, entries: Sequence[LedgerEntry], ties: Ties) -> dict[str, Tensor]:
-    """Return the change that earlier requests made of a root, if its owner still has the weights.
+def made_before(
+    owner: Owner, record: ModelRecord, entry: LedgerEntry, request_digest: str
+) -> pb.Delta:
+    """Return where the change comes from that a request made of a root.
 
     Args:
         owner: the owner of the root.
-        entries: of these requests.
-        ties: names of tied parameters.
-
-    Returns:
-        Name -> change; empty if weights are gone, or the changes of other roots are in them.
+        record: the version before the request.
+        entry: of the request.
+        request_digest: SHA-256 of what it asks for.
     """
-    total: dict[str, Tensor] = {}
-    for entry in entries:
-        versions = entry.model_id, entry.successor_id
-        added = [one for one in _result(entry).deltas if one.applied]
-        if len(added) > 1 or any(map(owner.store.destroyed, versions)):
-            return {}
-        before, after = map(owner.store.weights, versions)
-        for name, value in difference(before, after, ties).items():
-            total[name] = total[name] + value if name in total else value
-    return total
+    line = {record.id, *(one.model_id for one in owner.store.made_by(record.id))}
+    result = _result(entry)
+    own = next((one for one in result.deltas if one.root in line), pb.AppliedDelta())
+    return pb.Delta(
+        before=own.before or entry.digest_before,
+        after=own.after or entry.digest_after,
+        request_digest=request_digest,
+        root_method=own.root_method,
+        exact=result.remedy == pb.REMEDY_REPLAYED,
+        repeats=own.repeats,
+        line=line_of(owner, record),
+        replaces=own.replaces,
+    )
 
 
-def _own_change(owner: Owner, entry: LedgerEntry) -> pb.AppliedDelta | None:
-    """Return the change that a request made of a root for what the root was to forget itself.
+def sent_again(owner: Owner, record: ModelRecord, requests: Collection[str]) -> list[str]:
+    """Return the requests that sent the changes of some others again.
 
-    Those of roots above it are inherited, and say nothing of its own samples.
+    Args:
+        owner: the owner of the root.
+        record: its version.
+        requests: the others.
     """
-    line = {entry.model_id, *(one.model_id for one in owner.store.made_by(entry.model_id))}
-    own = (one for one in _result(entry).deltas if one.root in line and one.packet)
-    return next((one for one in own if one.applied), None)
+    return [
+        entry.request_id
+        for entry in owner.store.made_by(record.id)
+        if any(not {*delta.repeats}.isdisjoint(requests) for delta in _result(entry).deltas)
+    ]
+
+
+def line_of(owner: Owner, record: ModelRecord) -> pb.Line:
+    """Return what made a version of a root.
+
+    Args:
+        owner: the owner of the root.
+        record: the version.
+    """
+    return pb.Line(requests=[one.request_id for one in reversed(owner.store.made_by(record.id))])
 
 
 def _result(entry: LedgerEntry) -> pb.ModelResult:

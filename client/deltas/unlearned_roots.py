@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from disinherit.client.dampening.known_heads import find_structure
+from disinherit.client.deltas.repeating import line_of, sent_again
 from disinherit.client.owner.owner import Owner, load_network
 from disinherit.client.privacy.remaining import cleared_classes
 from disinherit.client.roots.problems import root_problem
@@ -84,6 +85,9 @@ def unlearned_root(
         root_method=root_method,
         exact=made.exact and root_method == REPLAY,
         note=one_line(made.note),
+        line=line_of(owner, record),
+        replaces=made.replaces,
+        again=sent_again(owner, record, made.replaces),
     )
     if owner.store.applied(request_id, record.digest, record.id) is None:
         owner.store.prepare(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from disinherit.client.owner.owner import Batches, Owner
+from disinherit.client.privacy.own_deltas import forgot_everything
 from disinherit.client.privacy.samples import known_samples, split_by_ids
 from disinherit.client.store.ledger import Forgotten, LedgerEntry
 from disinherit.common.fisher.classes import ClassFishers
@@ -140,7 +141,7 @@ def training_data(owner: Owner, record: ModelRecord, keep: Iterable[int] = ()) -
         DataError: if the owner cannot leave out samples forgotten on the way to the version.
     """
     batches = owner.training_data(record)
-    if batches is None:
+    if batches is None or forgot_everything(owner, record):
         return None
     samples = cleared_samples(owner, record)
     if samples:

@@ -6,20 +6,29 @@ so that the changes of several roots add up.
 A successor may have changed in other ways, too: what it inherited, or a class, was taken out of it,
 and a replay from the start, or the start itself, would bring that back.  So, unless it is a replay
 itself, it gets the difference between two replays, with and without the samples.
+
+A replay takes the place of what another root method changed for the same samples before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from disinherit.client.owner.owner import ResolvesSamples, Retrains
+from disinherit.client.dampening.own_changes import change_again
+from disinherit.client.owner.owner import Owner, ResolvesSamples, Retrains
+from disinherit.client.privacy.own_deltas import own_delta, own_entries
 from disinherit.client.privacy.remaining import cleared_samples
+from disinherit.client.privacy.samples import known_samples
 from disinherit.client.roots.root_method import RootProblem, UnlearnedRoot
+from disinherit.client.store.ledger import LedgerEntry
 from disinherit.common.errors import CheckpointError, DataError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import REPLAY
+from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire.samples import SampleDigests
+from disinherit.v1.unlearning_pb2 import ModelResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,8 @@ class Replay:
         weights = _replayed(problem, owner, without)
         note = "put back to its start" if everything else "trained again exactly"
         made = owner.store.made_by(record.id)
+        if approximated := _approximated(problem):
+            return _in_their_place(problem, owner, approximated, weights, note)
         if everything and not made:  # its data may be gone, and its start is known without
             return UnlearnedRoot(weights, exact=True, note=note)
         # What training gives can be believed only if it gives the model as it is, bit for bit.
@@ -81,6 +92,88 @@ class Replay:
             if value.is_floating_point():
                 weights[name] = value + (weights[name] - before[name])
         return UnlearnedRoot(weights, note=f"{note}, as a change of a successor")
+
+
+def _approximated(problem: RootProblem) -> list[LedgerEntry]:
+    """Return the entries by which the root forgot some of the same samples otherwise before."""
+    owner, replaced = problem.owner, _replaced(problem.owner, problem.record)
+    found = []
+    for entry in own_entries(owner, problem.record, problem.samples):
+        own = own_delta(owner, entry)
+        if own is not None and own.root_method != REPLAY and entry.request_id not in replaced:
+            found.append(entry)
+    return found
+
+
+def _replaced(owner: Owner, record: ModelRecord) -> set[str]:
+    """Return the requests in the place of whose changes a replay is already."""
+    owns = (own_delta(owner, entry) for entry in owner.store.made_by(record.id))
+    return {id for own in owns if own is not None for id in own.replaces}
+
+
+def _in_their_place(
+    problem: RootProblem,
+    owner: Retrains,
+    approximated: Sequence[LedgerEntry],
+    weights: dict[str, Tensor],
+    note: str,
+) -> UnlearnedRoot:
+    """Return the root with a replay in the place of earlier changes that were not.
+
+    Args:
+        problem: the root.
+        owner: its owner.
+        approximated: the entries of these changes.
+        weights: of the replay without all that the root has forgotten, or forgets now.
+        note: how these were made.
+
+    Raises:
+        DataError: if it cannot be known what the entries changed.
+    """
+    store, record = owner.store, problem.record
+    made = store.made_by(record.id)
+    origin = store.record(made[-1].model_id)
+    replaces = tuple(entry.request_id for entry in approximated)
+    gone = {*replaces, *_replaced(owner, record)}
+    if all(entry.request_id in gone or _is_replay(owner, entry) for entry in made):
+        sure = problem.samples is None
+        if sure or weights_digest(_replayed(problem, owner, set())) == origin.digest:
+            return UnlearnedRoot(weights, True, note=note, replaces=replaces)
+    changed = change_again(owner, approximated, ())
+    if not changed:
+        raise DataError(
+            f"Expected the weights of root {record.id!r} before {', '.join(replaces)}, to put a "
+            "replay in the place of what that changed, but they are gone. Retire the root, or ask "
+            "without a root method."
+        )
+    others = [entry for entry in made if entry not in approximated]
+    left = {id for entry in others for id in _samples(problem, entry)}
+    if left or store.destroyed(origin.id):
+        before = _replayed(problem, owner, left)
+    else:
+        before = store.weights(origin.id)
+    for name, value in problem.weights.items():
+        if value.is_floating_point():
+            own = changed[name] if name in changed else torch.zeros_like(value)
+            weights[name] = value - own + (weights[name] - before[name])
+    note = f"{note}, as a change of a successor, in the place of an earlier one"
+    return UnlearnedRoot(weights, note=note, replaces=replaces)
+
+
+def _is_replay(owner: Owner, entry: LedgerEntry) -> bool:
+    """Whether an entry changed nothing in a root but by a replay of its own training."""
+    applied = [one for one in ModelResult.FromString(entry.result).deltas if one.applied]
+    own = own_delta(owner, entry)
+    replays = own is not None and own.root_method == REPLAY and len(applied) == 1
+    return replays or entry.digest_before == entry.digest_after
+
+
+def _samples(problem: RootProblem, entry: LedgerEntry) -> list[str]:
+    forgotten = entry.forgotten
+    if forgotten is None or not forgotten.samples:
+        return []
+    listed = [SampleDigests(forgotten.salt, forgotten.samples)]
+    return known_samples(problem.owner, problem.record, listed)
 
 
 def _replayed(problem: RootProblem, owner: Retrains, without: set[str] | None) -> dict[str, Tensor]:

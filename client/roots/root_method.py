@@ -85,12 +85,14 @@ class UnlearnedRoot:
         exact: whether they are those of its training without the samples to forget.
         steps: training steps that were taken.
         note: how it was done, for people to read.
+        replaces: earlier requests whose changes of the root are no longer in them.
     """
 
     weights: dict[str, Tensor]
     exact: bool = False
     steps: int = 0
     note: str = ""
+    replaces: tuple[str, ...] = ()
 
 
 class RootMethod(Protocol):

@@ -80,6 +80,7 @@ def _bury_one(
     holder = index.other_holder(digest, model_id)
     made = Destruction(request_id, model_id, digest, holder, request_digest)
     index.append_destruction(made)
+    index.drop_prepared(model_id)
     return made
 
 

@@ -210,9 +210,10 @@ class Index:
         ).fetchone()
         return None if row is None else (str(row[0]), bytes(row[1]))
 
-    def drop_prepared(self, model_id: str) -> None:
-        """Drop all weights that were made for requests to a version."""
-        self._db.execute("DELETE FROM prepared WHERE model_id = ?", (model_id,))
+    def drop_prepared(self, model_id: str, but: str = "") -> None:
+        """Drop all weights that were made for requests to a version, but for one request."""
+        query = "DELETE FROM prepared WHERE model_id = ? AND request_id != ?"
+        self._db.execute(query, (model_id, but))
 
     def destruction(self, model_id: str) -> Destruction | None:
         """Return the tombstone of a version, or `None` if its weights are stored."""

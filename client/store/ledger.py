@@ -102,6 +102,8 @@ class Commit:
         fisher_scope: scope of the Fisher sums.
         keeps_summary: whether the successor has the version's own Fisher summary, unchanged.
         keeps_curvature: whether it has the version's registered curvature, if there is one.
+        keeps_prepared: whether the weights that were made for the request stay beside the
+            successor's, which has more in it.
         request_digest: SHA-256 of the request's content; `""` if unknown.
         forgotten: classes and samples that the successor has forgotten.
     """
@@ -116,6 +118,7 @@ class Commit:
     fisher_scope: str = ""
     keeps_summary: bool = False
     keeps_curvature: bool = False
+    keeps_prepared: bool = False
     request_digest: str = ""
     forgotten: Forgotten = field(default_factory=Forgotten)
 

@@ -156,7 +156,8 @@ class ModelStore(StoredModels):
     ) -> str:
         """Keep weights that were made for a request, until it is applied or rolled back.
 
-        They are no version.  Weights that were kept for the same request before are replaced.
+        A commit may keep them until the version is destroyed.  They are no version.  Weights that
+        were kept for the same request before are replaced.
 
         Args:
             request_id: the request.
@@ -241,7 +242,8 @@ class ModelStore(StoredModels):
             curvature = self._index.curvature(application.model_id)
             if application.keeps_curvature and curvature:
                 self._index.set_curvature(successor.id, curvature)
-            self._supersede(application.entry)
+            kept = application.request_id if application.keeps_prepared else ""
+            self._supersede(application.entry, kept)
         return application.entry
 
     def apply_changes(self, changes: Sequence[Update]) -> frozenset[str]:
@@ -301,10 +303,13 @@ class ModelStore(StoredModels):
         self._index.set_fisher(successor.id, successor.fisher_digest, origin.fisher_scope)
         self._supersede(change.entry)
 
-    def _supersede(self, entry: LedgerEntry) -> None:
-        """Record the entry, and replace the version by its successor."""
+    def _supersede(self, entry: LedgerEntry, kept: str = "") -> None:
+        """Record the entry, and replace the version by its successor.
+
+        Weights that were made of it go, but for those of the request `kept`.
+        """
         self._index.inherit_structure(entry.successor_id, entry.model_id)
-        self._index.drop_prepared(entry.model_id)
+        self._index.drop_prepared(entry.model_id, kept)
         self._index.set_status(entry.model_id, ModelStatus.SUPERSEDED)
         self._index.append(entry)
 

@@ -250,8 +250,10 @@ def _check_described(packet: pb.FisherPacket, what: str) -> None:
     limits.PARAMETERS.check_items(packet.further_heads, f"the heads of {what}", FisherError)
     limits.check_names(head_names(packet), f"{what}: the head's parameter", error=FisherError)
     limits.check_names([packet.delta.root_method], f"{what}: the root method", error=FisherError)
-    limits.PARENTS.check_items(packet.delta.repeats, f"the repeats of {what}", FisherError)
-    limits.check_names(packet.delta.repeats, f"{what}: the request", limits.ID, FisherError)
+    made = packet.delta
+    for requests in (made.repeats, made.line.requests, made.replaces, made.again):
+        limits.PARENTS.check_items(requests, f"the requests behind {what}", FisherError)
+        limits.check_names(requests, f"{what}: the request", limits.ID, FisherError)
     digests = packet.delta.before, packet.delta.after, packet.delta.request_digest
     for digest, name in zip(digests, ("weights before", "weights after", "request"), strict=True):
         limits.check_digest(digest, f"the digest of the {name} of {what}", FisherError)

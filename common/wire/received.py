@@ -94,8 +94,11 @@ def check_result(result: ModelResult) -> None:
     for delta in result.deltas:
         limits.check_names([delta.root, delta.root_method], f"{what}: the root and its method")
         limits.check_digest(delta.packet, f"the packet's digest in {what}")
-        limits.PARENTS.check_items(delta.repeats, f"the repeated requests in {what}")
-        limits.check_names([*delta.repeats], f"{what}: the repeated request", limits.ID)
+        for requests in (delta.repeats, delta.line.requests, delta.replaces):
+            limits.PARENTS.check_items(requests, f"the repeated requests in {what}")
+            limits.check_names([*requests], f"{what}: the repeated request", limits.ID)
+        for digest in (delta.before, delta.after):
+            limits.check_digest(digest, f"the digest of a root's weights in {what}")
         limits.REASON.check_text(delta.note, f"the note on a change of a root in {what}")
         for value in (delta.coefficient, delta.applied, delta.measured):
             if not math.isfinite(value):

@@ -9,10 +9,12 @@ the campaign.
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from disinherit.common.graph.records import ModelStatus
 from disinherit.common.wire.messages import without_tensors
 from disinherit.server.campaign.changes import Change, changing
 from disinherit.server.campaign.dry_pass import DryPass, Say
 from disinherit.server.campaign.result import CampaignResult, Timing
+from disinherit.server.campaign.root_lines import root_line
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import CampaignState, Task
 from disinherit.server.store.campaigns import Driven, Known, find_driven, find_older
@@ -161,6 +163,22 @@ class Pass(DryPass):
             packet.tensors = files.read(packet.digest)
             packets.append(packet)
         return packets
+
+    def is_current(self, root: str, packet: pb.FisherPacket) -> bool:
+        """Return whether a root's stored answer is still of the root as it is.
+
+        A change starts from the weights of one version.  If another request has taken its place
+        before the root could take the change, the root is asked for another one.
+        """
+        if not packet.HasField("delta") or packet.delta.repeats:
+            return True
+        line = root_line(self.graph, self.graph.model(root))
+        for version in line:
+            task = self.tasks.get(version.id)
+            if task is not None and task.successor is not None and not task.state.undone:
+                return True  # it is applied to the root
+        active = [one for one in line if one.status is ModelStatus.ACTIVE]
+        return not active or packet.delta.before in {one.digest for one in active}
 
     def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
         """Store the answers of an owner's roots durably."""

@@ -16,6 +16,7 @@ from disinherit.common.wire.packets import PackedFisher
 from disinherit.server.campaign.deltas import check_delta, check_withheld
 from disinherit.server.campaign.dry_pass import Collected, DryPass, Prepared
 from disinherit.server.campaign.fisher_checks import check_scale
+from disinherit.server.campaign.messages import standing_for
 from disinherit.server.store.audit_events import request_digest
 from disinherit.server.transport.answers import is_older, reply_of, root_packets, unhandled
 from disinherit.server.transport.base import Answer, Ask
@@ -63,11 +64,23 @@ def _fisher_ask(one: DryPass, owner: str, roots: Mapping[str, pb.Root]) -> Ask:
         request_digest=request_digest(one.request),
         enough_bytes=FISHER.most,
         most_bytes=ANSWER.most - FISHER.most,
+        inherited_by_own=_inherited_by_own(one, owner, roots.keys()) if one.inherits_delta else (),
     )
     bounds = [(root, one.bound_by(id)) for id, root in roots.items()]
     most = fisher_bytes(bounds, one.request.method.scope)
     action = "query.delta" if one.inherits_delta else "query.fisher"
     return Ask(owner, action, task, most_bytes=most)
+
+
+def _inherited_by_own(one: DryPass, owner: str, roots: Set[str]) -> list[str]:
+    """Return the roots of an owner of which descendants of the same owner are to be unlearned."""
+    found = set()
+    for group in one.groups:
+        own = [model for model in group.models if one.graph.model(model).owner == owner]
+        for root in roots & {*group.roots}:
+            if any(standing_for(one.graph, model, [root]) != root for model in own):
+                found.add(root)
+    return sorted(found)
 
 
 def _take(one: DryPass, answer: Answer, roots: dict[str, pb.Root]) -> bool:
@@ -161,6 +174,9 @@ def _known(one: DryPass, wanted: Set[str]) -> set[str]:
             packets = one.known_packets(root)
             # Checked when they came; what bounds them may have been registered anew since.
             if one.inherits_delta:
+                if not one.is_current(root, packets[0]):
+                    one.discard([root])
+                    continue
                 PackedDelta.from_packet(packets[0])
                 one.collected.deltas[root] = packets[0]
             else:

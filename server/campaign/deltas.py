@@ -13,11 +13,11 @@ from disinherit.common.deltas.origin import received_delta
 from disinherit.common.deltas.packets import PackedDelta, relabelled
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO, REPLAY
 from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, rebuilding_of, standing_for
+from disinherit.server.campaign.root_lines import root_line, still_missing
 from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Group
 from disinherit.server.planning.recipes import birth
@@ -50,7 +50,7 @@ def check_delta(
             "may have an older release of Disinherit."
         )
     made = packet.delta
-    line = _line(graph, record)
+    line = root_line(graph, record)
     present = [one for one in line if one.digest == made.before]
     if not present:
         raise FisherError(
@@ -98,6 +98,7 @@ def address(one: DryPass) -> None:
     one.collected = Collected()
     messages = Messages(prepared.messages, one.graph, one.request, now_us())
     known: dict[tuple[str, tuple[tuple[str, str | None], ...]], pb.FisherPacket] = {}
+    missing: dict[str, Mapping[str, float]] = {}
     for group in one.groups:
         models = _alone(one, collected, group)
         if not leave_out(one, collected, group, spared=models):
@@ -111,6 +112,11 @@ def address(one: DryPass) -> None:
                 known[root, renaming] = _described(sent, dict(renaming))
                 prepared.tensors[sent.digest] = sent.tensors
             packets.append(known[root, renaming])
+        for root, packet in zip(group.roots, packets, strict=True):
+            made = packet.delta
+            if (made.repeats or made.replaces) and root not in missing:
+                earlier = {*made.repeats, *made.replaces, *made.again}
+                missing[root] = still_missing(one.graph, one.request, root, earlier)
         for model in map(one.graph.model, models):
             shares = zip(group.roots, packets, group.shares[model.id], strict=True)
             recipe = group.computed.get(model.id)
@@ -121,8 +127,11 @@ def address(one: DryPass) -> None:
                 shares=[
                     pb.Share(
                         packet=messages.place(packet, model.owner),
-                        coefficient=coefficient,
+                        coefficient=missing.get(root, {}).get(model.id, coefficient)
+                        if packet.delta.repeats
+                        else coefficient,
                         owner=one.graph.model(root).owner,
+                        parents_had=missing.get(root, {}).get(model.id) == 0,
                         own=packet.delta.before == model.digest
                         and standing_for(one.graph, model.id, [root]) == root,
                     )
@@ -147,14 +156,6 @@ def _alone(one: DryPass, collected: Collected, group: Group) -> tuple[str, ...]:
         return ()
     owners = {one.graph.model(root).owner for root in missing}
     return tuple(model for model in group.models if owners == {one.graph.model(model).owner})
-
-
-def _line(graph: InheritanceGraph, record: ModelRecord) -> list[ModelRecord]:
-    """Return the first version of a root, and those that requests made of it, one by one."""
-    line = [graph.model((record.id, *graph.origins(record.id))[-1])]
-    for version in line:  # grows during the loop
-        line += map(graph.model, graph.successors(version.id))
-    return line
 
 
 def _described(packet: pb.FisherPacket, names: Mapping[str, str | None]) -> pb.FisherPacket:

@@ -34,7 +34,7 @@ def change_of(
     scale: float = 0.1,
     **delta: Any,
 ) -> pb.FisherPacket:
-    """The change of another owner's root with such weights."""
+    """The change of another owner's root with such weights; each seed is of another version."""
     random = torch.Generator().manual_seed(seed)
     values = {
         name: scale * torch.randn(value.shape, generator=random)
@@ -50,8 +50,8 @@ def change_of(
         source=source,
         samples=3,
         delta=pb.Delta(
-            before="0b" * 32,
-            after="1a" * 32,
+            before=f"{seed:064x}",
+            after=f"{seed + 256:064x}",
             request_digest=DIGEST,
             root_method="replay",
             exact=True,

@@ -528,6 +528,9 @@ class Delta(_message.Message):
     RANK_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
     before: _builtins.str
     """SHA-256 of the weights before and after."""
     after: _builtins.str
@@ -550,6 +553,20 @@ class Delta(_message.Message):
         version that got it then has forgotten, and gets nothing.
         """
 
+    @_builtins.property
+    def line(self) -> Global___Line:
+        """What made the version that it starts from. Unset from older releases."""
+
+    @_builtins.property
+    def replaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Earlier requests whose changes it takes the place of, such as approximations that an exact one
+        follows: the weights before have them. A version that has not got them cannot take it.
+        """
+
+    @_builtins.property
+    def again(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Further requests by which the changes of `repeats` and `replaces` were sent again."""
+
     def __init__(
         self,
         *,
@@ -562,14 +579,41 @@ class Delta(_message.Message):
         rank: _builtins.int = ...,
         repeats: _abc.Iterable[_builtins.str] | None = ...,
         note: _builtins.str = ...,
+        line: Global___Line | None = ...,
+        replaces: _abc.Iterable[_builtins.str] | None = ...,
+        again: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["line", b"line"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "encoding", b"encoding", "exact", b"exact", "note", b"note", "rank", b"rank", "repeats", b"repeats", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "again", b"again", "before", b"before", "encoding", b"encoding", "exact", b"exact", "line", b"line", "note", b"note", "rank", b"rank", "repeats", b"repeats", "replaces", b"replaces", "request_digest", b"request_digest", "root_method", b"root_method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Delta: _TypeAlias = Delta  # noqa: Y015
+
+@_typing.final
+class Line(_message.Message):
+    """How a root became what it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The requests that made one version of it of the other, since the first."""
+
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Line: _TypeAlias = Line  # noqa: Y015
 
 @_typing.final
 class Identity(_message.Message):
@@ -645,6 +689,7 @@ class FisherTask(_message.Message):
     LOG_HEAD_FIELD_NUMBER: _builtins.int
     ENOUGH_BYTES_FIELD_NUMBER: _builtins.int
     MOST_BYTES_FIELD_NUMBER: _builtins.int
+    INHERITED_BY_OWN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     request_digest: _builtins.str
     """As in `UnlearnTask`."""
@@ -662,6 +707,12 @@ class FisherTask(_message.Message):
     def log_head(self) -> Global___LogHead:
         """Where the coordinator's log ends now."""
 
+    @_builtins.property
+    def inherited_by_own(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roots of which the owner has descendants to unlearn. For these it answers without values even
+        where it withholds the change of a root that has taken it.
+        """
+
     def __init__(
         self,
         *,
@@ -672,10 +723,11 @@ class FisherTask(_message.Message):
         log_head: Global___LogHead | None = ...,
         enough_bytes: _builtins.int = ...,
         most_bytes: _builtins.int = ...,
+        inherited_by_own: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["log_head", b"log_head", "method", b"method"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enough_bytes", b"enough_bytes", "log_head", b"log_head", "method", b"method", "most_bytes", b"most_bytes", "request_digest", b"request_digest", "request_id", b"request_id", "roots", b"roots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enough_bytes", b"enough_bytes", "inherited_by_own", b"inherited_by_own", "log_head", b"log_head", "method", b"method", "most_bytes", b"most_bytes", "request_digest", b"request_digest", "request_id", b"request_id", "roots", b"roots"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -978,14 +1030,19 @@ class Share(_message.Message):
     COEFFICIENT_FIELD_NUMBER: _builtins.int
     OWN_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    PARENTS_HAD_FIELD_NUMBER: _builtins.int
     packet: _builtins.int
     """Index into `UnlearnTask.fishers`."""
     coefficient: _builtins.float
-    """Sum over the paths from the root to the version of the products of the edges' weights."""
+    """Sum over the paths from the root to the version of the products of the edges' weights. Of a
+    change that is sent again, paths through versions that have it count no more: 0 if all do.
+    """
     own: _builtins.bool
     """Whether the version is the root itself: it takes the weights that its owner kept."""
     owner: _builtins.str
     """Who holds the root: an owner may refuse the changes of others. Empty from older releases."""
+    parents_had: _builtins.bool
+    """Whether the version has by its parents what the change takes the place of."""
     def __init__(
         self,
         *,
@@ -993,10 +1050,11 @@ class Share(_message.Message):
         coefficient: _builtins.float = ...,
         own: _builtins.bool = ...,
         owner: _builtins.str = ...,
+        parents_had: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "own", b"own", "owner", b"owner", "packet", b"packet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coefficient", b"coefficient", "own", b"own", "owner", b"owner", "packet", b"packet", "parents_had", b"parents_had"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1220,6 +1278,10 @@ class AppliedDelta(_message.Message):
     ROOT_METHOD_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     REPEATS_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    REPLACES_FIELD_NUMBER: _builtins.int
     root: _builtins.str
     packet: _builtins.str
     """SHA-256 of the packet's tensors."""
@@ -1235,10 +1297,16 @@ class AppliedDelta(_message.Message):
     """In words: for a root's own weights, how they were made; else why `measured` is unset, or what it
     means that it is small.
     """
+    before: _builtins.str
+    after: _builtins.str
     @_builtins.property
     def repeats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As in `Delta`."""
+        """As in `Delta`; empty and unset in entries of older releases."""
 
+    @_builtins.property
+    def line(self) -> Global___Line: ...
+    @_builtins.property
+    def replaces(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1250,10 +1318,14 @@ class AppliedDelta(_message.Message):
         root_method: _builtins.str = ...,
         note: _builtins.str = ...,
         repeats: _abc.Iterable[_builtins.str] | None = ...,
+        before: _builtins.str = ...,
+        after: _builtins.str = ...,
+        line: Global___Line | None = ...,
+        replaces: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "measured", b"measured"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "line", b"line", "measured", b"measured"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "applied", b"applied", "coefficient", b"coefficient", "measured", b"measured", "note", b"note", "packet", b"packet", "repeats", b"repeats", "root", b"root", "root_method", b"root_method"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_measured", b"_measured", "after", b"after", "applied", b"applied", "before", b"before", "coefficient", b"coefficient", "line", b"line", "measured", b"measured", "note", b"note", "packet", b"packet", "repeats", b"repeats", "replaces", b"replaces", "root", b"root", "root_method", b"root_method"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__measured: _TypeAlias = _typing.Literal["measured"]  # noqa: Y015
     _WhichOneofArgType__measured: _TypeAlias = _typing.Literal["_measured", b"_measured"]  # noqa: Y015
