@@ -2,15 +2,17 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.common.errors import GraphError, LabelError, RequestError
+from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.method import Method
 from disinherit.common.wire.requests import Request
-from disinherit.common.wire.samples import SALT_BYTES, SampleDigests, digest_samples
+from disinherit.common.wire.samples import SALT_BYTES, digest_samples
 from disinherit.local.arguments import listed, shown
-from disinherit.local.loaders import named_samples
+from disinherit.local.loaders import named_samples, samples_among
 from disinherit.local.members import Member
 
 
@@ -52,19 +54,34 @@ def check_method(method: object, scope: str) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asks for.
+
+    Attributes:
+        request: the request.
+        notes: what else has to do with it, for people to read.
+    """
+
+    request: Request
+    notes: tuple[str, ...] = ()
+
+
 def make_request(
     members: Mapping[str, Member],
+    graph: InheritanceGraph,
     folder: Path,
     classes: str | Sequence[str] | None,
     samples: object,
     root: str | Sequence[str] | None,
     method: Method,
     id: str,
-) -> Request:
+) -> Asked:
     """Return the request of a person.
 
     Args:
         members: name -> model.
+        graph: all versions of all models.
         folder: of the store, which has the key of the digests of samples.
         classes: names of the classes to forget; `None` for samples.
         samples: samples to forget, as a person names them; `None` for classes.
@@ -81,13 +98,17 @@ def make_request(
     if (classes is None) == (samples is None):
         got = "none" if classes is None else "both"
         raise RequestError(f"Expected either classes or samples to forget, but got {got}.")
-    roots = _find_roots(members, root)
-    return Request(
-        forget={} if classes is None else _find_classes(members, classes, roots),
-        samples={} if samples is None else _find_samples(members, folder, samples, roots),
-        method=method,
-        id=id,
-    )
+    named = _find_roots(members, root)
+    if classes is not None:
+        found = _find_classes(members, classes, named)
+        return Asked(Request(forget=found, method=method, id=id))
+    of_roots, notes = _find_samples(members, graph, samples, named)
+    key = sample_key(folder)
+    digests = {
+        name: digest_samples(key, secrets.token_hex(SALT_BYTES), ids)
+        for name, ids in of_roots.items()
+    }
+    return Asked(Request(samples=digests, method=method, id=id), notes)
 
 
 def _find_roots(
@@ -140,13 +161,19 @@ def _find_classes(
 
 
 def _find_samples(
-    members: Mapping[str, Member], folder: Path, samples: object, roots: list[str] | None
-) -> dict[str, SampleDigests]:
-    """Return root -> the samples to forget there.
+    members: Mapping[str, Member],
+    graph: InheritanceGraph,
+    samples: object,
+    roots: list[str] | None,
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Return root -> ids of the samples to forget there, and notes on other models with them.
+
+    A model that inherits from the named root, and was trained on some of the samples itself, is a
+    root of these.
 
     Args:
         members: name -> model.
-        folder: of the store, which has the key of the digests.
+        graph: all versions of all models.
         samples: as a person names them.
         roots: the one model that was trained on them; `None` for the only one that there is.
 
@@ -161,9 +188,23 @@ def _find_samples(
             "Expected one root with samples=, the model that was trained on them, but got "
             f"{'none' if not roots else ', '.join(roots)}."
         )
-    ids = named_samples(samples, members[roots[0]].loader, roots[0])
-    key = sample_key(folder)
-    return {roots[0]: digest_samples(key, secrets.token_hex(SALT_BYTES), ids)}
+    (root,) = roots
+    ids = named_samples(samples, members[root].loader, root)
+    found, notes = {root: ids}, []
+    heirs = graph.affected([root])
+    for name, member in members.items():
+        if name == root or not (own := samples_among(ids, member.loader)):
+            continue
+        trained = f"{name}: it was trained on {len(own)} of these samples itself"
+        if name in heirs:
+            found[name] = own
+            notes.append(f"{trained}, so it is a root of them, too.")
+        else:
+            notes.append(
+                f"{trained}, and does not inherit from {root}: this request does not reach it. "
+                f"Ask with root={name!r} as well."
+            )
+    return found, tuple(notes)
 
 
 def describe(request: Request) -> str:

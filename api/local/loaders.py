@@ -180,6 +180,12 @@ def named_samples(samples: object, loader: Iterable[object], model: str) -> list
     return ids
 
 
+def samples_among(ids: Sequence[str], loader: Iterable[object]) -> list[str]:
+    """Return those ids that are of samples of a loader, in their order."""
+    known = frozenset(all_sample_ids(_pairs(loader)))
+    return [id for id in ids if id in known]
+
+
 def _pairs(batches: Iterable[object]) -> Iterator[tuple[Inputs, Tensor]]:
     for index, item in enumerate(batches):
         yield unpack_batch(item, index)

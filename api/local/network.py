@@ -223,7 +223,8 @@ class Network:
         Args:
             classes: names of the classes to forget.
             samples: training samples to forget in the place of classes: indices into the data set
-                of the root's DataLoader, or a data set or batches of the very samples.
+                of the root's DataLoader, or a data set or batches of the very samples. A model
+                below the root that was trained on some of them itself is a root of these, too.
             root: models that were trained directly on it; by default all that were.
             method: how to unlearn; by default in the network's scope.
             inplace: whether the modules that were added change; else the result has copies that
@@ -245,7 +246,8 @@ class Network:
         check_method(method, self._method.scope)
         members, store = self._members, self._owner.store
         id = f"forget-{self._asked + 1}"
-        request = make_request(members, store.root, classes, samples, root, method, id)
+        asked = make_request(members, self._graph, store.root, classes, samples, root, method, id)
+        request = asked.request
         message = request.to_proto()
         cleared = {}
         for name in request.forget:
@@ -283,7 +285,7 @@ class Network:
             self._record(record, self._members[name].record)
         # The outcomes have these reasons.
         reasons = {note.text for note in not_reached_notes(planned.not_reached)}
-        notes = [note for note in planned.notes if note not in reasons]
+        notes = [*asked.notes, *(note for note in planned.notes if note not in reasons)]
         return ForgetResult(
             describe(request),
             tuple(outcomes),

@@ -183,6 +183,8 @@ _PLAIN = {
     "or the changes of roots were added. How near that comes is known only where data tells.",
     GapKind.NOT_MEASURED: "No data tells whether these models still recognise what is to be "
     "forgotten: that their weights were changed is all that is known.",
+    GapKind.BELIEVED: "That these models were trained again without it (retrain=) is believed: no "
+    "figure denies it, and none shows it.",
     GapKind.CLEARED_UNRECORDED: "No figure shows it there: earlier requests had cleared it.",
     GapKind.FEW_MEASURED: "It was measured on so few samples that chance could hide what these "
     "models still recognise.",

@@ -59,9 +59,8 @@ def preview(owner: Owner, task: pb.UnlearnTask) -> pb.EvaluateReply:
                 return pb.Evaluation(model_id=record.id, error=made.result.error)
         else:
             packet, alike = inputs.packet(model), inputs.alike(model)
-            made = dampen_model(
-                owner, record, packet, inputs.method, samples, task.request_id, alike
-            )
+            named = inputs.left_out(record, samples)
+            made = dampen_model(owner, record, packet, inputs.method, named, task.request_id, alike)
         with made:
             return _evaluation(owner, replace(record, digest=made.digest), made.weights)
 

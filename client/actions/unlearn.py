@@ -111,9 +111,8 @@ def _apply(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
             return again
         packet, alike = inputs.packet(model), inputs.alike(model)
         try:
-            made = dampen_model(
-                owner, record, packet, inputs.method, samples, task.request_id, alike
-            )
+            named = inputs.left_out(record, samples)
+            made = dampen_model(owner, record, packet, inputs.method, named, task.request_id, alike)
         except InputError as error:
             if not again:
                 raise

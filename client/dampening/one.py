@@ -55,7 +55,8 @@ def dampen_model(
         record: the version to dampen.
         packet: the merged Fisher of its upstream roots.
         method: how to unlearn.
-        samples: ids of its own training samples to forget, in a root of a request for samples.
+        samples: ids of its own training samples to forget, of which it has some in a request for
+            samples.
         request_id: seed of the random choices of a repair.
         alike: the packet of the forgotten classes that it was trained on itself, if these are not
             all.

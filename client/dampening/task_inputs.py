@@ -6,21 +6,23 @@ of roots are in files without a name meanwhile, from which one tensor is read at
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from typing import Generic, Self, TypeVar
 
 from torch import Tensor
 
 from disinherit.client.dampening.own_changes import own_change
-from disinherit.client.owner.owner import Owner, Retrains
+from disinherit.client.owner.owner import Owner, ResolvesSamples, Retrains
 from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy, acceptance_of
 from disinherit.client.privacy.remaining import as_trained
-from disinherit.client.privacy.samples import resolve_samples
+from disinherit.client.privacy.samples import known_samples, resolve_samples
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import DisinheritError, FisherError, StoreError
+from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
@@ -98,6 +100,7 @@ class TaskInputs:
         self._updates: dict[str, RootUpdate | str] = {}
         self._files = ExitStack()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
+        self._own: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +122,7 @@ class TaskInputs:
                 f"Expected model {record.id!r} with digest {model.digest!r}, but the owner holds "
                 f"{record.digest!r}. Register the owner's models again."
             )
-        needs_data = model.shares or model.samples
+        needs_data = model.shares or model.samples or self.task.roots
         return as_trained(self.owner, record) if needs_data else record
 
     def packet(self, model: pb.ModelTask) -> PackedFisher:
@@ -239,10 +242,49 @@ class TaskInputs:
         listed = samples_of(message)
         if listed is None:
             return None
-        key = record.id, listed
+        key = line_name(record.id), listed  # versions of one line were trained on the same
         if key not in self._resolved:
             self._resolved[key] = resolve_samples(self.owner, record, listed)
         return self._resolved[key]
+
+    def own_samples(
+        self, record: ModelRecord, roots: Collection[str] | None = None
+    ) -> frozenset[str]:
+        """Return which samples to forget, of roots of this owner, a model was itself trained on.
+
+        Samples that an owner calls the same are the same in all of its models.
+
+        Args:
+            record: the model, with the provenance of its training (`as_trained`).
+            roots: the roots; `None` for all of the message.
+
+        Returns:
+            Their ids; empty for an owner without ids, who cannot tell.
+        """
+        asked = [one for one in self.task.roots if roots is None or one.model_id in roots]
+        trained = record.provenance is not None and any(
+            record.provenance.samples_per_class.values()
+        )
+        if not (asked and trained and isinstance(self.owner, ResolvesSamples)):
+            return frozenset()
+        line = line_name(record.id)
+        key = record.id, frozenset(one.model_id for one in asked)
+        if key not in self._own:
+            others = [one for one in asked if line_name(one.model_id) != line]
+            found = [self.samples(record, one) or () for one in asked if one not in others]
+            listed = [named for one in others if (named := samples_of(one)) is not None]
+            found.append(known_samples(self.owner, record, listed))
+            self._own[key] = frozenset(chain.from_iterable(found))
+        return self._own[key]
+
+    def left_out(self, record: ModelRecord, samples: Sequence[str] | None) -> list[str] | None:
+        """Return the samples that a model must not be trained on again; `None` for none.
+
+        Args:
+            record: as in `own_samples`.
+            samples: those that the message lists for it.
+        """
+        return sorted({*(samples or ()), *self.own_samples(record)}) or None
 
     def _fisher(self, model: pb.ModelTask, index: int) -> PackedFisher:
         packet = self._sent(model, index)

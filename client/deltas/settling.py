@@ -40,8 +40,8 @@ def settle_in(
 ) -> None:
     """Compute running statistics again and take the steps of repair, in the staged weights.
 
-    Both need retained data of the model; without any, it stays as it is.  So does what is frozen
-    or out of scope.
+    Both need retained data of the model, without samples that any root of the request is to forget;
+    without any, it stays as it is.  So does what is frozen or out of scope.
 
     Args:
         inputs: inputs from the request's message.
@@ -57,13 +57,13 @@ def settle_in(
         CheckpointError: if the weights do not fit the network, or cannot be written.
     """
     owner, steps = inputs.owner, inputs.method.repair_steps
-    if samples is not None:
-        kept = split_training_data(owner, record, samples)[1]
-    else:
-        everything = training_data(owner, record)
-        if everything is None:
+    kept = training_data(owner, record)
+    if kept is None:
+        return
+    if named := inputs.left_out(record, samples):
+        kept = split_training_data(owner, record, named)[1]
+        if not any(len(targets) for _, targets in kept):
             return
-        kept = everything
     network = load_network(owner, record, staged.opened())
     if is_all(inputs.method.scope) and norm_layers(network):
         recompute_statistics(network, kept, owner.device)

@@ -69,6 +69,8 @@ class BeforeAndAfter:
         forgotten: indices of the model's classes to forget; empty for samples.
         samples: batches of the samples to forget, with its own class indices; `None` without any.
         kept: batches of retained training samples; `None` without any.
+        exact: whether the new weights count as those of training without the samples, so that it is
+            measured, too, what would contradict that.
     """
 
     record: ModelRecord
@@ -77,6 +79,7 @@ class BeforeAndAfter:
     forgotten: tuple[int, ...] = ()
     samples: Batches | None = None
     kept: Batches | None = None
+    exact: bool = False
 
 
 def chance_margin(samples: int, tolerance: float = TOLERANCE) -> float:

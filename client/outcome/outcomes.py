@@ -17,21 +17,25 @@ from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.outcome.class_counts import BeforeAndAfter
 from disinherit.client.outcome.recognition import Measured, measure
-from disinherit.client.outcome.samples_of_roots import find_samples
+from disinherit.client.outcome.samples_of_roots import count_unnamed, find_samples
 from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.remaining import (
     cleared_classes,
     cleared_samples,
 )
 from disinherit.client.store.ledger import Forgotten
+from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.wire.messages import sources_of
 from disinherit.common.wire.recognition import (
     TRAINING,
+    contradicted,
     gentler_ways,
     other_ways,
     unshown,
     what_to_do,
+    where_to_look,
 )
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -109,7 +113,7 @@ def _decide(
     known = [name for name in classes if name in record.labels]
     indices = tuple(class_indices(record.labels, known))
     forget, kept = (None, None) if classes else find_samples(inputs, model, record)
-    subject = BeforeAndAfter(record, old, made.weights, indices, forget, kept)
+    subject = BeforeAndAfter(record, old, made.weights, indices, forget, kept, made.exact)
     measured = measure(owner, subject)
     before = made.cleared or _cleared_before(inputs, model, record, indices)
     chosen = sum(sum(one.rows) for one in made.result.selections)
@@ -129,6 +133,14 @@ def _decide(
         elif chosen:
             done = f"{chosen} of {total} values were selected, and none changed"
         reason = f"{done}, so model {record.id!r} is unchanged{recognised(measured)}: {other}"
+    elif made.exact and measured.forget is not None and (why := contradicted(measured.forget)):
+        rebuilt = made.result.remedy == pb.REMEDY_REBUILT
+        how = "computed again from its parents" if rebuilt else "trained again"
+        outcome = pb.OUTCOME_INEFFECTIVE
+        reason = (
+            f"model {record.id!r} was {how} without the samples to forget, and {why}: "
+            f"{where_to_look(rebuilt=rebuilt)}"
+        )
     elif made.exact and not task.HasField("max_retain_drop"):
         pass  # what training without the data gives, also where figures cannot tell or fall
     elif measured.retain_drop > (bound := _bound(inputs, record)) + 1e-9:
@@ -164,6 +176,13 @@ def _decide(
         reason = (
             f"model {record.id!r} was changed in {chosen} values, and {why}: "
             f"{what_to_do(measured.forget, by_changes=by_changes)}"
+        )
+    if stored and (unnamed := count_unnamed(inputs, model, record)):
+        outcome = pb.OUTCOME_INEFFECTIVE
+        reason = (
+            f"model {record.id!r} was itself trained on {unnamed} of the samples to forget, which "
+            "the request names at other models only, and nothing takes out what it learned of them "
+            "itself: roll it back, and make it a root of them, too, or retrain it"
         )
     forgotten = Forgotten(tuple(known), tuple(model.samples), model.sample_salt)
     return Decided(outcome, reason, stored, measured, before, forgotten)
@@ -245,12 +264,14 @@ def _cleared_before(
 ) -> bool:
     """Whether all that is to be forgotten was already forgotten on the way to the model.
 
-    What an earlier request cleared without effect is still known.
+    What an earlier request cleared without effect is still known, and so is what is to be forgotten
+    at other roots as well: of that, only the changes that it has tell.
     """
     if classes:
         return set(classes) <= set(cleared_classes(inputs.owner, record, effective=True))
     asked = inputs.samples(record, model)
-    if asked is None:
+    others = {line_name(one) for one in sources_of(inputs.task, model)} - {line_name(record.id)}
+    if asked is None or others:
         return False
     return set(asked) <= set(cleared_samples(inputs.owner, record, effective=True))
 

@@ -19,7 +19,12 @@ from disinherit.client.owner.owner import Batches, Owner, load_network
 from disinherit.client.privacy.remaining import OnlyClasses
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.inputs import Inputs, as_arguments, to_device
-from disinherit.common.models.membership import auc_margin, found_by_losses
+from disinherit.common.models.membership import (
+    area_under_curve,
+    auc_margin,
+    confidence,
+    found_by_losses,
+)
 from disinherit.common.wire.recognition import FALSE_ALARMS, TRAINING, had_power
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -63,6 +68,12 @@ def recognition_of_samples(
         )
         found.named_chance = _named_chance(found, after, unseen)
         _set_found(found, pairs)
+        if subject.exact and source != TRAINING:
+            found.moved = area_under_curve(
+                before.confidences - after.confidences,
+                pairs[0][1].confidences - unseen.confidences,
+            )
+            _set_among_kept(found, owner, subject, before, classes)
         return found
     return None
 
@@ -80,6 +91,22 @@ def _set_found(found: pb.Recognition, pairs: Sequence[tuple["_Scores", ...]]) ->
     if before is not None and after is not None:
         found.found_before, found.found_after = before, after
         found.unseen = len(pairs[0][1].losses)
+
+
+def _set_among_kept(
+    found: pb.Recognition,
+    owner: Owner,
+    subject: BeforeAndAfter,
+    forgotten: "_Scores",
+    classes: frozenset[int],
+) -> None:
+    """Set how much easier the samples are than others of the training, if any are kept."""
+    if subject.kept is None:
+        return
+    kept = OnlyClasses(subject.kept, classes, TRAINING_SAMPLES)
+    if any(True for _ in kept):
+        scores = _scores(owner, subject.record, subject.before, kept)
+        found.among_kept = _auc(forgotten.losses, scores.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +154,13 @@ class _Scores:
 
     Attributes:
         losses: cross-entropies `[n]`, in float64.
+        confidences: logit-scaled, `[n]`, in float64.
         named: 1 where the model names a sample by its own label, else 0 `[n]`, in float64.
         targets: their class indices `[n]`.
     """
 
     losses: Tensor
+    confidences: Tensor
     named: Tensor
     targets: Tensor
 
@@ -165,15 +194,16 @@ def _scores(
 
     @torch.inference_mode()
     def compute(fitting: Iterable[tuple[Inputs, Tensor]]) -> _Scores:
-        losses, named, seen = [], [], []
+        losses, confidences, named, seen = [], [], [], []
         for inputs, targets in fitting:
             logits = network(*to_device(as_arguments(inputs), owner.device))
             check_logits(logits, targets.cpu(), len(record.labels))
             logits, wanted = logits.cpu().double(), targets.cpu()
             losses.append(F.cross_entropy(logits, wanted, reduction="none"))
+            confidences.append(confidence(logits, wanted))
             named.append((logits.argmax(dim=1) == wanted).double())
             seen.append(wanted)
-        return _Scores(torch.cat(losses), torch.cat(named), torch.cat(seen))
+        return _Scores(torch.cat(losses), torch.cat(confidences), torch.cat(named), torch.cat(seen))
 
     return ShrinkingBatches(batches).run(compute)
 

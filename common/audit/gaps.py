@@ -33,6 +33,7 @@ class GapKind(StrEnum):
     APPROXIMATED = "approximated"
     NOT_MEASURED = "not_measured"
     FEW_MEASURED = "few_measured"
+    BELIEVED = "believed"
     CLEARED_UNRECORDED = "cleared_unrecorded"
     OLD_KEPT = "old_kept"
     HELD_BY_ANOTHER = "held_by_another"
@@ -79,6 +80,9 @@ DESCRIPTIONS = {
     "recognise what is to be forgotten: that they were dampened is all that is known.",
     GapKind.FEW_MEASURED: "Their owners measured on so few samples that chance could hide what "
     "these versions still recognise.",
+    GapKind.BELIEVED: "These versions count as having forgotten by how they were made alone: their "
+    "owners say that they were trained again exactly without it. No figure denies that, and none "
+    "shows it.",
     GapKind.CLEARED_UNRECORDED: "Only their owners' word shows that these versions have forgotten: "
     "earlier requests had cleared it. The coordinator has no record of that.",
     GapKind.OLD_KEPT: "The owners still have these versions as they were before, to be able to put "
@@ -170,6 +174,8 @@ def _kinds(fixed: bool, model: Mapping[str, Any]) -> Iterable[GapKind]:
             yield GapKind.NOT_MEASURED
         elif float(parameters["forget"]["margin"]) > FEW_MARGIN:
             yield GapKind.FEW_MEASURED
+        if parameters.get("believed"):
+            yield GapKind.BELIEVED
         if parameters.get("cleared_before") == "unrecorded":
             yield GapKind.CLEARED_UNRECORDED
         if not model["destroyed_us"]:

@@ -71,6 +71,14 @@ def packets_for(task: pb.UnlearnTask, model: pb.ModelTask) -> list[pb.FisherPack
     return [task.fishers[place] for place in places]
 
 
+def sources_of(task: pb.UnlearnTask, model: pb.ModelTask) -> frozenset[str]:
+    """Return the roots of the packets that a model is unlearned with.
+
+    The arguments and errors are those of `packets_for`.
+    """
+    return frozenset(one for packet in packets_for(task, model) for one in packet.sources)
+
+
 def without_tensors(packet: pb.FisherPacket) -> pb.FisherPacket:
     """Return a copy of a packet without its tensors."""
     described = pb.FisherPacket()

@@ -55,6 +55,73 @@ def had_power(found: pb.Recognition) -> bool:
     return found.source != TRAINING and found.before > found.floor + found.margin + _ROUNDING
 
 
+def shows(found: pb.Recognition) -> bool:
+    """Return whether figures show that something was forgotten.
+
+    For a model that was trained again without samples it is enough that its confidence in these
+    fell by more than in unseen ones, beyond chance: they were left out.
+    """
+    if not is_informative(found) or recognises(found):
+        return False
+    return not unshown(found) or found.moved > found.floor + found.margin + _ROUNDING
+
+
+def contradicted(found: pb.Recognition) -> str:
+    """Return why figures deny that a model was trained again without samples, as a clause.
+
+    How it was made is evidence enough where figures cannot tell.  It is not against figures that a
+    model without the samples would hardly give:
+
+    - The attack tells them from unseen ones beyond chance, and beyond what they are easier than
+      others of the training, which a retrained model finds easy as well; and it has kept more than
+      half of its power.
+    - The attack tells them better than before, beyond chance.
+    - They were harder than unseen ones, and the model named them nevertheless: it had learned each
+      of them.  Without them it must be less sure of them, more than it is of unseen ones.
+
+    Returns:
+        `""` if they do not deny it, or cannot tell.
+
+    Example:
+        >>> same = pb.Recognition(measure="auc", before=0.8, after=0.8, floor=0.5, margin=0.1)
+        >>> contradicted(same)
+        'the attack on losses still finds them (AUC 0.800 before and 0.800 now)'
+    """
+    if found.measure != "auc" or found.source == TRAINING:
+        return ""
+    figures = f"AUC {found.before:.3f} before and {found.after:.3f} now"
+    expected = max(found.floor, found.among_kept)
+    excess = found.before - found.floor
+    if (
+        found.after > expected + found.margin + _ROUNDING
+        and found.after > found.floor + excess / 2 + _ROUNDING
+    ):
+        return f"the attack on losses still finds them ({figures})"
+    if found.after > found.before + found.margin + _ROUNDING:
+        return f"the attack on losses finds them better than before ({figures})"
+    learned = found.before < found.floor - found.margin - _ROUNDING and found.named_before >= KNOWN
+    if learned and found.HasField("moved") and found.moved <= found.floor + _ROUNDING:
+        return (
+            f"its confidence in them fell no more than in unseen samples ({figures}), and it names "
+            f"{found.named_after:.1%} of them by their own labels ({found.named_before:.1%} before)"
+        )
+    return ""
+
+
+def where_to_look(*, rebuilt: bool) -> str:
+    """Return what to do where figures deny that a model was trained again without samples.
+
+    Args:
+        rebuilt: whether it was computed again from its parents.
+    """
+    if rebuilt:
+        return "roll it back, and look at its parents, which may know them"
+    return (
+        "roll it back, and compare what `retrain` leaves out with what is named: it may be other "
+        "samples; or near-duplicates stayed in the data, or the unseen samples are of another kind"
+    )
+
+
 def unshown(found: pb.Recognition) -> str:
     """Return why the figures of samples do not show that they were forgotten, as a clause.
 

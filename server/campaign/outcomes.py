@@ -15,13 +15,16 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.messages import NO_PACKET, packets_for
 from disinherit.common.wire.received import check_result, received_record
 from disinherit.common.wire.recognition import (
+    contradicted,
     is_informative,
     other_ways,
     recognises,
+    shows,
     unshown,
     what_to_do,
+    where_to_look,
 )
-from disinherit.server.campaign.remedies import is_exact, remedy_of
+from disinherit.server.campaign.remedies import EXACT, is_exact, remedy_of
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -80,6 +83,8 @@ def outcome_of(
         kept.remedy = remedy_of(result, state, packets, model, exact_parents=exact_parents)
     except InputError as error:
         return refused(task, str(error))
+    shown = result.HasField("forget") and shows(result.forget)
+    kept.believed = exact and state is TaskState.APPLIED and kept.remedy in EXACT and not shown
     done = replace(task, state=state, reason=reason, result=kept)
     if state is not TaskState.APPLIED and not result.successor.id:
         return done
@@ -113,7 +118,8 @@ def _malformed(result: pb.ModelResult, request_digest: str) -> str:
         found = result.forget
         named = (found.named_before, found.named_after, found.named_chance)
         attack = (found.found_before, found.found_after)
-        numbers = (found.before, found.after, found.floor, found.margin, *named, *attack)
+        moves = (found.among_kept, found.moved)
+        numbers = (found.before, found.after, found.floor, found.margin, *named, *attack, *moves)
         losses = (found.loss_before, found.loss_after)
         if not all(math.isfinite(value) and value >= 0 for value in losses):
             return f"Expected losses of at least 0, but got {', '.join(map(str, losses))}."
@@ -156,7 +162,11 @@ def _state(result: pb.ModelResult, model: pb.ModelTask, *, exact: bool) -> tuple
             "or a lower alpha, or retrain it"
         )
     if exact:
-        return TaskState.APPLIED, ""
+        if not (why := contradicted(found)):
+            return TaskState.APPLIED, ""
+        rebuilt = result.remedy == pb.REMEDY_REBUILT
+        advice = where_to_look(rebuilt=rebuilt)
+        return TaskState.INEFFECTIVE, f"by its owner's own figures {why}: {advice}"
     if result.HasField("forget") and recognises(found):
         return TaskState.INEFFECTIVE, (
             f"by its owner's own figures it still recognises what is to be forgotten "

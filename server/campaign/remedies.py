@@ -14,7 +14,8 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.server.states import Task, TaskState
 from disinherit.v1 import unlearning_pb2 as pb
 
-_EXACT = (pb.REMEDY_REPLAYED, pb.REMEDY_REBUILT)
+EXACT = (pb.REMEDY_REPLAYED, pb.REMEDY_REBUILT)
+"""Remedies of versions that never saw what is to be forgotten, by how they were made."""
 
 
 def present_version(graph: InheritanceGraph, tasks: Mapping[str, Task], model: str) -> str:
@@ -52,7 +53,7 @@ def has_exact_parents(
         task is not None
         and task.state.done
         and task.result is not None
-        and task.result.remedy in _EXACT
+        and task.result.remedy in EXACT
         for task in known
     )
 

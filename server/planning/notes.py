@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from disinherit.common.graph.graph import InheritanceGraph
+from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
+from disinherit.common.limits import clipped
 from disinherit.server.planning.class_names import Arrivals, Followed
 from disinherit.server.planning.unreached import Unreached, asked_classes
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
@@ -103,6 +106,40 @@ def holder_notes(
             done = "changed as descendants, by the changes of the given roots"
         text = f"{', '.join(also)} also trained directly on classes to forget; they are {done}."
         yield PlanNote(text, tuple(also), warning=True)
+
+
+def same_data_notes(
+    graph: InheritanceGraph, request: UnlearningRequest, models: Iterable[str]
+) -> Iterator[PlanNote]:
+    """Yield notes on descendants that may have been trained on the samples to forget themselves.
+
+    An owner that has the root as well looks whether they were.  Others get no ids of samples; that
+    they give their data the name of the root's is all that tells.
+
+    Args:
+        graph: has the models and roots.
+        request: the request.
+        models: the affected models to change.
+    """
+    roots = [graph.model(root.model_id) for root in request.roots if root.samples]
+    lines = {line_name(root.model_id) for root in request.roots}
+    found: dict[tuple[str, str], list[str]] = {}
+    for record in map(graph.model, models if roots else ()):
+        own = record.provenance
+        if line_name(record.id) in lines or own is None or not any(own.samples_per_class.values()):
+            continue
+        for root in roots:
+            same = root.provenance is not None and root.provenance.dataset == own.dataset
+            if same and root.owner != record.owner:
+                found.setdefault((root.id, own.dataset), []).append(record.id)
+    for (root_id, dataset), some in found.items():
+        yield PlanNote(
+            f"{clipped(', '.join(some))} of other owners: trained on data called {dataset!r}, as "
+            f"{root_id} was. Whether samples to forget are among it, only these owners can tell, "
+            "who do not get their ids: ask them, and name these models as roots if so.",
+            tuple(some),
+            warning=True,
+        )
 
 
 def parentless_notes(

@@ -30,6 +30,7 @@ from disinherit.server.planning.notes import (
     holder_notes,
     origin_notes,
     parentless_notes,
+    same_data_notes,
     unreached_notes,
 )
 from disinherit.server.planning.recipes import Computed, find_computed
@@ -184,6 +185,7 @@ def plan(
                 followed,
                 by_changes=asked.method.inherits_delta,
             ),
+            *same_data_notes(graph, request, todo),
             *parentless_notes(parentless, request, followed),
         ),
         not_reached=unreached.models,

@@ -253,6 +253,8 @@ def result_details(result: ModelResult) -> dict[str, Json]:
         details["cleared_before"] = "recorded" if result.cleared_recorded else "unrecorded"
     if result.remedy:
         details["remedy"] = remedy_word(result.remedy)
+    if result.believed:
+        details["believed"] = True
     if result.deltas:
         details["deltas"] = [_delta_details(one) for one in result.deltas]
     return details
@@ -293,6 +295,10 @@ def recognition_details(found: Recognition) -> dict[str, Json]:
             for name in ATTACK_FIGURES:
                 details[name] = repr(getattr(found, name))
             details["unseen"] = found.unseen
+        if found.HasField("among_kept"):
+            details["among_kept"] = repr(found.among_kept)
+        if found.HasField("moved"):
+            details["moved"] = repr(found.moved)
     return details
 
 

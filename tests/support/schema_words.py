@@ -181,6 +181,12 @@ OF_ATTESTATIONS: Mapping[str, str] = {
     "models[].parameters.forget.unseen": "samples only: unseen samples of that attack",
     "models[].parameters.not_covered": "number of parameters in scope that the roots do not have",
     "models[].parameters.tied": "number of parameters out of scope that share changed weights",
+    "models[].parameters.forget.among_kept": "trained again exactly only: how often, before, the "
+    "loss of a sample to forget was less than that of a kept one of its class",
+    "models[].parameters.forget.moved": "trained again exactly only: how often the confidence in a "
+    "sample to forget fell by more than in an unseen one",
+    "models[].parameters.believed": "`true` if it counts as having forgotten by how it was made "
+    "alone, and no figure shows it",
     "models[].parameters.cleared_before": "`recorded` if the coordinator's records show that "
     "earlier requests had cleared it, `unrecorded` if only its owner says so",
     "models[].parameters.remedy": "[what was done](states.md#remedies), so that it forgot",

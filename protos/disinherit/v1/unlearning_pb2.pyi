@@ -1122,6 +1122,7 @@ class ModelResult(_message.Message):
     REMEDY_FIELD_NUMBER: _builtins.int
     DELTAS_FIELD_NUMBER: _builtins.int
     HARDLY_KNOWN_FIELD_NUMBER: _builtins.int
+    BELIEVED_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     outcome: Global___Outcome.ValueType
     alpha: _builtins.float
@@ -1167,6 +1168,10 @@ class ModelResult(_message.Message):
     its own records of earlier requests show the same.
     """
     remedy: Global___Remedy.ValueType
+    believed: _builtins.bool
+    """Written by the coordinator: whether a version counts as having forgotten by how it was made alone,
+    trained again exactly, and no figure of its owner shows it.
+    """
     @_builtins.property
     def successor(self) -> _graph_pb2.ModelRecord:
         """The version unlearning made of `model_id`."""
@@ -1240,10 +1245,11 @@ class ModelResult(_message.Message):
         remedy: Global___Remedy.ValueType = ...,
         deltas: _abc.Iterable[Global___AppliedDelta] | None = ...,
         hardly_known: Global___Recognition | None = ...,
+        believed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "cleared_recorded", b"cleared_recorded", "forget", b"forget", "hardly_known", b"hardly_known", "inheritance", b"inheritance", "retain_after", b"retain_after", "retain_before", b"retain_before", "successor", b"successor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "hardly_known", b"hardly_known", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tied", b"tied", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded", "_inheritance", b"_inheritance", "_retain_after", b"_retain_after", "_retain_before", b"_retain_before", "alpha", b"alpha", "apply_seconds", b"apply_seconds", "believed", b"believed", "cleared_before", b"cleared_before", "cleared_recorded", b"cleared_recorded", "deltas", b"deltas", "error", b"error", "fisher_seconds", b"fisher_seconds", "forget", b"forget", "forgotten", b"forgotten", "gauge", b"gauge", "hardly_known", b"hardly_known", "inheritance", b"inheritance", "lam", b"lam", "model_id", b"model_id", "not_covered", b"not_covered", "out_of_scope", b"out_of_scope", "outcome", b"outcome", "remedy", b"remedy", "repair_steps", b"repair_steps", "request_digest", b"request_digest", "retain_after", b"retain_after", "retain_before", b"retain_before", "retain_samples", b"retain_samples", "scale", b"scale", "selections", b"selections", "successor", b"successor", "tied", b"tied", "tune_seconds", b"tune_seconds", "tuned", b"tuned", "unknown_samples", b"unknown_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cleared_recorded: _TypeAlias = _typing.Literal["cleared_recorded"]  # noqa: Y015
     _WhichOneofArgType__cleared_recorded: _TypeAlias = _typing.Literal["_cleared_recorded", b"_cleared_recorded"]  # noqa: Y015
@@ -1354,6 +1360,8 @@ class Recognition(_message.Message):
     FOUND_BEFORE_FIELD_NUMBER: _builtins.int
     FOUND_AFTER_FIELD_NUMBER: _builtins.int
     UNSEEN_FIELD_NUMBER: _builtins.int
+    AMONG_KEPT_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
     measure: _builtins.str
     """"accuracy" on samples of the classes; or "auc": how often the loss of a sample to forget is less
     than that of one of the same classes that the model has not seen.
@@ -1388,6 +1396,13 @@ class Recognition(_message.Message):
     found_after: _builtins.float
     unseen: _builtins.int
     """How many unseen samples set the threshold."""
+    among_kept: _builtins.float
+    """Of a version that counts as trained again exactly, where it was compared with unseen samples: how
+    often, before, the loss of a sample to forget was less than that of a kept training sample of its
+    class, which tells how much easier they are; unset without such samples.
+    """
+    moved: _builtins.float
+    """Likewise: how often the confidence in a sample to forget fell by more than in an unseen one."""
     def __init__(
         self,
         *,
@@ -1406,19 +1421,29 @@ class Recognition(_message.Message):
         found_before: _builtins.float | None = ...,
         found_after: _builtins.float | None = ...,
         unseen: _builtins.int = ...,
+        among_kept: _builtins.float | None = ...,
+        moved: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_found_after", b"_found_after", "_found_before", b"_found_before", "found_after", b"found_after", "found_before", b"found_before"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_among_kept", b"_among_kept", "_found_after", b"_found_after", "_found_before", b"_found_before", "_moved", b"_moved", "among_kept", b"among_kept", "found_after", b"found_after", "found_before", b"found_before", "moved", b"moved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_found_after", b"_found_after", "_found_before", b"_found_before", "after", b"after", "before", b"before", "floor", b"floor", "found_after", b"found_after", "found_before", b"found_before", "loss_after", b"loss_after", "loss_before", b"loss_before", "margin", b"margin", "measure", b"measure", "named_after", b"named_after", "named_before", b"named_before", "named_chance", b"named_chance", "samples", b"samples", "source", b"source", "unseen", b"unseen"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_among_kept", b"_among_kept", "_found_after", b"_found_after", "_found_before", b"_found_before", "_moved", b"_moved", "after", b"after", "among_kept", b"among_kept", "before", b"before", "floor", b"floor", "found_after", b"found_after", "found_before", b"found_before", "loss_after", b"loss_after", "loss_before", b"loss_before", "margin", b"margin", "measure", b"measure", "moved", b"moved", "named_after", b"named_after", "named_before", b"named_before", "named_chance", b"named_chance", "samples", b"samples", "source", b"source", "unseen", b"unseen"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__among_kept: _TypeAlias = _typing.Literal["among_kept"]  # noqa: Y015
+    _WhichOneofArgType__among_kept: _TypeAlias = _typing.Literal["_among_kept", b"_among_kept"]  # noqa: Y015
     _WhichOneofReturnType__found_after: _TypeAlias = _typing.Literal["found_after"]  # noqa: Y015
     _WhichOneofArgType__found_after: _TypeAlias = _typing.Literal["_found_after", b"_found_after"]  # noqa: Y015
     _WhichOneofReturnType__found_before: _TypeAlias = _typing.Literal["found_before"]  # noqa: Y015
     _WhichOneofArgType__found_before: _TypeAlias = _typing.Literal["_found_before", b"_found_before"]  # noqa: Y015
+    _WhichOneofReturnType__moved: _TypeAlias = _typing.Literal["moved"]  # noqa: Y015
+    _WhichOneofArgType__moved: _TypeAlias = _typing.Literal["_moved", b"_moved"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__among_kept) -> _WhichOneofReturnType__among_kept | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__found_after) -> _WhichOneofReturnType__found_after | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__found_before) -> _WhichOneofReturnType__found_before | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__moved) -> _WhichOneofReturnType__moved | None: ...
 
 Global___Recognition: _TypeAlias = Recognition  # noqa: Y015
 

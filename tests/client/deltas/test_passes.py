@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from disinherit.client.actions.delta import root_deltas
 from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.deltas import settling
+from disinherit.client.owner.owner import Batches
 from disinherit.client.store.objects import Objects
 from disinherit.client.store.store import ModelStore
 from disinherit.common.deltas.packets import PackedDelta
@@ -162,3 +164,29 @@ def test_stacked_tensors_are_found_by_the_digest_of_their_manifest(tmp_path: Pat
     digest = objects.put_pack(weights)
     assert digest == weights_digest(weights)
     assert torch.equal(objects.scope(digest, ["w"]).tensors["w"], weights["w"])
+
+
+def test_a_repair_leaves_out_samples_that_roots_are_to_forget(
+    owner: RetrainingOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, packet = packet_of(owner)
+    task = task_for(owner, packet, [root])
+    task.method.repair_steps = 1
+    seen: dict[int, Any] = {}
+
+    def spy(model: object, values: object, batches: Batches, *_: object, **__: object) -> Any:
+        seen[len(seen)] = [inputs for inputs, _ in batches]
+        return values
+
+    monkeypatch.setattr(settling, "repair", spy)
+    done = unlearn(owner, task).models
+    assert [one.outcome for one in done] == [pb.OUTCOME_INEFFECTIVE] * len(DESCENDANTS)
+    for one, name in zip(done, DESCENDANTS, strict=True):
+        assert f"model '{name}' was itself trained on" in one.error
+    for kept, name in zip(seen.values(), DESCENDANTS, strict=True):
+        record = owner.store.record(name)
+        own = [id for id in FORGOTTEN if id in owner.sample_ids(record)]
+        ((named_inputs, _),), ((others, _),) = owner.split_training_data(record, own)
+        assert len(named_inputs) == len(own) > 0
+        assert len(kept) == 1
+        assert torch.equal(kept[0], cast("Tensor", others))

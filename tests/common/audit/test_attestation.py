@@ -285,12 +285,15 @@ def test_fields_missing_in_an_older_log_are_listed() -> None:
         ("approximated", False, {GapKind.APPROXIMATED, GapKind.NOT_MEASURED}),
         ("replayed", True, set()),
         ("replayed", False, set()),
+        ("believed", False, {GapKind.BELIEVED}),
     ],
 )
 def test_versions_that_were_not_trained_again_exactly_are_a_gap(
     remedy: str | None, measured: bool, expected: set[GapKind]
 ) -> None:
     parameters: dict[str, object] = {} if remedy is None else {"remedy": remedy}
+    if remedy == "believed":
+        parameters = {"remedy": "replayed", "believed": True}
     if measured:
         parameters["forget"] = {"margin": "0.01"}
     version = {

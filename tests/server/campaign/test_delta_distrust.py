@@ -2,25 +2,30 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from disinherit.client.actions.delta import root_deltas
 from disinherit.client.actions.fisher import forget_fishers
+from disinherit.common.audit.gaps import GapKind
+from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
+from disinherit.server.reports.report import report_of
 from disinherit.server.states import CampaignEvent, TaskState
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import AFFECTED, World, lying
 from tests.support.delta_world import copy_delta, delta_request, owner_of
-from tests.support.retraining_owner import ODD
+from tests.support.retraining_owner import ODD, OddOwner
 
 FAILED = dict.fromkeys(AFFECTED, TaskState.FAILED)
+RETRAIN = OddOwner.retrain
 
 
 @pytest.fixture
@@ -214,3 +219,78 @@ def test_the_answer_of_a_root_is_the_same_each_time(world: World) -> None:
         assert asked == [sorted(ODD), []]
         assert root_deltas(owner, task).roots[0].packets == first.roots[0].packets
         assert owner.asked == asked  # kept, not made again
+
+
+# --- exact replays that figures deny
+
+
+def of_neighbours(self: OddOwner, record: ModelRecord, without: Any) -> Mapping[str, Tensor]:
+    """A replay that leaves out other samples: those ten places on."""
+    if without:
+        parts = (one.split("-") for one in without)
+        without = [f"{name}-{int(place) + 10}" for name, place in parts]
+    return RETRAIN(self, record, without)
+
+
+def of_nothing(self: OddOwner, record: ModelRecord, without: Any) -> Mapping[str, Tensor]:
+    """A replay that leaves out nothing, with other rounding."""
+    found = RETRAIN(self, record, () if without else without)
+    return {name: value + 1e-7 for name, value in found.items()} if without else found
+
+
+@pytest.mark.parametrize("retrain", [of_neighbours, of_nothing])
+def test_a_replay_after_which_the_samples_are_known_as_before_is_not_verified(
+    world: World, monkeypatch: pytest.MonkeyPatch, retrain: Any
+) -> None:
+    monkeypatch.setattr(OddOwner, "retrain", retrain)
+    world.coordinator.run("q")
+    assert set(world.states().values()) == {TaskState.INEFFECTIVE}
+    assert "trained again without the samples to forget, and" in world.reason("r1")
+    for model in ("r2", "r3", "r6"):
+        assert "r1 is ineffective" in world.reason(model)
+
+
+def test_an_owner_that_reports_success_is_judged_by_its_own_figures(world: World) -> None:
+    def claim(reply: pb.UnlearnReply) -> None:
+        (result,) = (one for one in reply.models if one.model_id == "r1")
+        result.forget.before, result.forget.after = 0.9, 0.9
+
+    world.transport.twists["anna", "train.unlearn"] = lying(claim)
+    world.coordinator.run("q")
+    assert world.states()["r1"] is TaskState.INEFFECTIVE
+    assert "by its owner's own figures the attack on losses still finds them" in world.reason("r1")
+
+
+def test_a_replay_that_no_figure_shows_is_believed_and_a_gap(world: World) -> None:
+    def unmeasured(reply: pb.UnlearnReply) -> None:
+        for result in reply.models:
+            result.ClearField("forget")
+            result.believed = False
+
+    world.transport.twists["anna", "train.unlearn"] = lying(unmeasured)
+    world.coordinator.run("q")
+    assert world.states()["r1"] is TaskState.VERIFIED
+    gaps = {gap.kind: gap.models for gap in report_of(world.store, "q").gaps}
+    assert gaps[GapKind.BELIEVED] == ("r1",)
+
+
+def test_a_replay_that_figures_show_is_no_gap(world: World) -> None:
+    world.coordinator.run("q")
+    assert world.states()["r1"] is TaskState.VERIFIED
+    assert GapKind.BELIEVED not in {gap.kind for gap in report_of(world.store, "q").gaps}
+
+
+def test_a_model_below_that_was_trained_on_the_samples_itself_is_no_descendant_only(
+    built_delta: Path, tmp_path: Path
+) -> None:
+    """r4 was trained on dogs of the owner of r1 itself."""
+    dogs = ["dog-1", "dog-5"]
+    with copy_delta(built_delta, tmp_path / "dogs") as world:
+        world.coordinator.submit(delta_request(world, "p", {"r1": dogs}))
+        world.coordinator.run("p")
+        assert world.states("p")["r4"] is TaskState.INEFFECTIVE
+        assert "'r4' was itself trained on 2 of the samples to forget" in world.reason("r4", "p")
+    with copy_delta(built_delta, tmp_path / "both") as world:
+        world.coordinator.submit(delta_request(world, "p", {"r1": dogs, "r4": dogs}))
+        world.coordinator.run("p")
+        assert "was itself trained on" not in world.reason("r4", "p")
