@@ -214,9 +214,8 @@ def _run(words: Sequence[str], folder: Path | None = None) -> str:
 
 _HEAD = """# Packages
 
-What `pip install` brings, by extra and Python, measured in empty environments. It is not on a
-package index yet: install from a checkout, or from the wheel that `pip wheel --no-deps .` makes in
-one.
+What an installation brings, by extra and Python, measured in empty environments. Disinherit is not
+on a package index yet: install a checkout of it, or a wheel of one.
 
 """
 

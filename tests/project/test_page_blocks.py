@@ -34,6 +34,7 @@ what a program printed, and for drawings."""
 READ = {
     "docs/agent.md": {"toml": 1},
     "docs/audit.md": {"json": 1},
+    "docs/dashboard.md": {"toml": 1},
     "docs/federation.md": {"toml": 2},
     "docs/privacy.md": {"toml": 2},
     "docs/scenarios.md": {"toml": 1},
@@ -41,7 +42,7 @@ READ = {
     "docs/tutorial-erasure.md": {"toml": 2},
 }
 """Page -> blocks of settings and data that a test reads; those of federation.md:
-test_readme.py; those of tutorials: test_tutorials.py."""
+test_readme.py; of dashboard.md: test_settings.py; of tutorials: test_tutorials.py."""
 
 OF_THE_SYSTEM = {
     *(

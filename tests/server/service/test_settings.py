@@ -1,5 +1,6 @@
 """Settings of `serve`: the file, options over it, and one-line errors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from disinherit.common.errors import InputError
 from disinherit.server.agents.fleet import FleetSettings
 from disinherit.server.service.listening import TlsFiles, UiSettings
 from disinherit.server.service.settings import ServeSettings, read_settings
+from tests import ROOT
 
 FULL = """
 database = "coordinator.db"
@@ -83,6 +85,14 @@ def test_a_dashboard_is_named_with_its_names(tmp_path: Path) -> None:
     path.write_text('database = "c.db"\ntokens = "t.toml"\n[ui]\nhost_names = ["ui.example.org"]\n')
     found = read_settings(path, {}, {}).ui
     assert found == UiSettings(host_names=("ui.example.org",))
+
+
+def test_the_settings_of_the_page_about_the_dashboard_are_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "dashboard.md").read_text()
+    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "serve.toml").write_text(settings)
+    found = read_settings(tmp_path / "serve.toml", {}, {}).ui
+    assert found == UiSettings(listen="127.0.0.1:8787", host_names=("ui.example",))
 
 
 def test_database_and_packets_may_be_urls(tmp_path: Path) -> None:
