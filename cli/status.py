@@ -6,10 +6,10 @@ from typing import Any
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.cli.owner import ask_seen_owners, presence
-from disinherit.cli.request.status import status_dict
 from disinherit.cli.request.words import in_words
 from disinherit.cli.tables import ago, moment, print_facts, print_table, state_text
 from disinherit.common.errors import NotAllowedError
+from disinherit.documents.campaign.status_values import status_dict
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = "Example: disinherit status --server fleet.org:50051"

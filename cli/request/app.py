@@ -25,7 +25,7 @@ from disinherit.cli.request.planning import EXAMPLES as PLAN_EXAMPLES
 from disinherit.cli.request.planning import plan
 from disinherit.cli.request.report import EXAMPLES as REPORT_EXAMPLES
 from disinherit.cli.request.report import report
-from disinherit.cli.request.status import exit_code, show_status, status_dict
+from disinherit.cli.request.status import exit_code, show_status
 from disinherit.cli.request.submission import EXAMPLES as SUBMIT_EXAMPLES
 from disinherit.cli.request.submission import submit
 from disinherit.cli.request.watching import EXAMPLES as WATCH_EXAMPLES
@@ -34,6 +34,7 @@ from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.samples import digest
 from disinherit.cli.tables import Cell, ago, print_table, state_text
 from disinherit.common.durations import seconds
+from disinherit.documents.campaign.status_values import status_dict
 from disinherit.v1 import coordinator_pb2 as pb
 
 if TYPE_CHECKING:

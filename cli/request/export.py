@@ -10,7 +10,6 @@ import typer
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
 from disinherit.cli.output import print_line
-from disinherit.cli.request.bundle import write_bundle
 from disinherit.cli.request.report import ask_report
 from disinherit.common.audit.attestation import read_statement
 from disinherit.common.audit.dsse import read_envelope
@@ -20,6 +19,7 @@ from disinherit.common.exports.mlflow_runs import write_run
 from disinherit.common.exports.model_cards import write_section
 from disinherit.common.exports.openlineage import run_event, run_id
 from disinherit.common.files import write_atomic
+from disinherit.documents.campaign.bundle import pack_bundle
 from disinherit.documents.campaign.gathering import gather_attestation
 
 EXAMPLES = (
@@ -78,7 +78,7 @@ def export(
     statement = read_statement(read_envelope(data))
     done = FinishedRequest(statement["predicate"], data, report)
     if form is ExportForm.BUNDLE:
-        write_bundle(connection, Path(out), data, report)
+        write_atomic(Path(out), pack_bundle(connection, data, report))
         print_line(
             f"evidence about {done.id}, {done.state}, in {out}: its README.txt says how to verify"
         )

@@ -3,52 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from disinherit.common.encodings import Encoding
-from disinherit.common.errors import FisherError
-from disinherit.common.method import DELTA_CODES, Method
-from disinherit.v1 import coordinator_pb2, unlearning_pb2
+from disinherit.common.method import Method
+from disinherit.documents.campaign.status_values import method_dict
+from disinherit.v1 import coordinator_pb2
 
 _SHOWN = 20
-
-
-def method_dict(method: unlearning_pb2.Method) -> dict[str, Any]:
-    """Return the values of a method by name; `None` for values that each owner tunes.
-
-    Those about changes of roots are left out where descendants inherit Fisher information.
-    """
-    try:
-        encoding = str(Encoding.from_proto(method.encoding))
-    except FisherError:  # of a later release
-        encoding = str(method.encoding)
-    values = {
-        "scope": method.scope,
-        "reference": method.reference,
-        "merge": method.merge,
-        "alpha": method.alpha if method.HasField("alpha") else None,
-        "lambda": method.lam if method.HasField("lam") else None,
-        "gauge": method.gauge if method.HasField("gauge") else None,
-        "exponent": method.exponent,
-        "bound": method.bound,
-        "row_scoped": method.row_scoped,
-        "encoding": encoding,
-        "repair_steps": method.repair_steps,
-        "min_inheritance": method.min_inheritance,
-        "rescale": method.rescale,
-    }
-    if method.mechanism:
-        values |= {
-            "mechanism": method.mechanism,
-            "root_method": method.root_method,
-            "delta_encoding": _delta_encoding(method.delta_encoding),
-            "delta_rank": method.delta_rank,
-            "calibration_rounds": method.calibration_rounds,
-        }
-    return values
-
-
-def _delta_encoding(number: int) -> str:
-    known = {int(code): name for name, code in DELTA_CODES.items()}
-    return known.get(number, str(number))  # of a later release
 
 
 def changed_method(method: Mapping[str, Any]) -> list[str]:
@@ -61,21 +20,6 @@ def changed_method(method: Mapping[str, Any]) -> list[str]:
     """
     defaults = method_dict(Method().to_proto())
     return [f"{name} {value}" for name, value in method.items() if value != defaults.get(name)]
-
-
-def roll_out_dict(roll_out: unlearning_pb2.RollOut) -> dict[str, Any]:
-    """Return waves and thresholds of a roll-out by name; `None` for no threshold."""
-    return {
-        "canaries": list(roll_out.canaries),
-        "canary_count": roll_out.canary_count,
-        "waves": [
-            wave.fraction if wave.HasField("fraction") else wave.count for wave in roll_out.waves
-        ],
-        **{
-            name: getattr(roll_out, name) if roll_out.HasField(name) else None
-            for name in ("min_success", "max_retain_drop", "max_error_rate")
-        },
-    }
 
 
 def describe_roll_out(roll_out: Mapping[str, Any]) -> list[str]:

@@ -8,10 +8,10 @@ import typer
 
 from disinherit.cli.connection import Connection, connected, spread
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
-from disinherit.cli.request.plan import method_dict
 from disinherit.cli.request.submission import RequestOptions
 from disinherit.cli.tables import print_table, state_text
 from disinherit.common.errors import InputError
+from disinherit.documents.campaign.status_values import method_dict
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 

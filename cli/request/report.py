@@ -9,13 +9,13 @@ import typer
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
-from disinherit.cli.request.status import exit_code, status_dict
+from disinherit.cli.request.status import exit_code
 from disinherit.cli.request.words import in_words
 from disinherit.cli.tables import Cell, print_facts, print_table, state_text
 from disinherit.common.files import write_atomic
 from disinherit.documents.campaign.evidence_words import evidence
 from disinherit.documents.campaign.gathering import gather_records, gather_report
-from disinherit.documents.campaign.values import report_values
+from disinherit.documents.campaign.status_values import whole_report
 from disinherit.documents.pages import WORST
 from disinherit.documents.words import joined
 
@@ -80,11 +80,7 @@ def ask_report(connection: Connection, request_id: str) -> dict[str, Any]:
     Raises:
         DisinheritError: if a call fails.
     """
-    summary, models = gather_report(connection, request_id)
-    values = report_values(summary, models)
-    status = status_dict(summary.status)
-    more = {name: value for name, value in values["request"].items() if name not in status}
-    return values | {"request": status | more}
+    return whole_report(*gather_report(connection, request_id))
 
 
 def _shares(changes: list[dict[str, Any]]) -> str:

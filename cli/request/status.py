@@ -1,56 +1,14 @@
 """Status of a request, as JSON and as text."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from disinherit.cli.output import Format, as_time, print_json, warn_line
+from disinherit.cli.output import Format, print_json, warn_line
 from disinherit.cli.request.next_steps import next_steps
-from disinherit.cli.request.plan import (
-    changed_method,
-    describe_roll_out,
-    method_dict,
-    roll_out_dict,
-    some,
-)
+from disinherit.cli.request.plan import changed_method, describe_roll_out, some
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import Cell, moment, print_facts, state_text
-from disinherit.documents.campaign.values import campaign_state
+from disinherit.documents.campaign.status_values import status_dict
 from disinherit.v1 import coordinator_pb2 as pb
-
-
-def status_dict(status: pb.RequestStatus) -> dict[str, Any]:
-    """Return the status of a request as JSON values; times in ISO 8601 and UTC, or `None`.
-
-    Lists and watches have the number of samples instead of their digests.
-    """
-    counts = status.sample_counts or [len(root.samples) for root in status.request.roots]
-    return {
-        "id": status.request.id,
-        "state": campaign_state(status.state),
-        "tasks": dict(sorted(status.tasks.items())),
-        "reason": status.request.reason,
-        "roots": [
-            {
-                "model": root.model_id,
-                "classes": list(root.classes),
-                "samples": list(root.samples),
-                "sample_count": count,
-                "salt": root.sample_salt or None,
-            }
-            for root, count in zip(status.request.roots, counts, strict=True)
-        ],
-        "method": method_dict(status.request.method),
-        "roll_out": roll_out_dict(status.request.roll_out),
-        "retention_seconds": status.request.retention_seconds or None,
-        "client": status.request.client or None,
-        "created": as_time(status.created_us),
-        "updated": as_time(status.updated_us),
-        "deadline": as_time(status.deadline_us),
-        "waves": {"begun": status.waves_begun, "of": status.waves},
-        "halted": status.reason or None,
-        "plan_sha256": status.plan_sha256 or None,
-        "approved_plan_sha256": status.approved_plan_sha256 or None,
-    }
 
 
 def exit_code(state: str) -> int:

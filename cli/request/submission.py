@@ -29,7 +29,7 @@ from disinherit.cli.method_options import (
 )
 from disinherit.cli.output import Format, FormatOption, QuietOption, print_line, warn_line
 from disinherit.cli.request.next_steps import done_before
-from disinherit.cli.request.status import show_status, status_dict
+from disinherit.cli.request.status import show_status
 from disinherit.cli.samples import read_all_samples
 from disinherit.common.durations import seconds
 from disinherit.common.encodings import Encoding
@@ -38,6 +38,7 @@ from disinherit.common.method import Method
 from disinherit.common.wire.received import received_request
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.roll_out import RollOut, Wave
+from disinherit.documents.campaign.status_values import status_dict
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = (

@@ -26,10 +26,10 @@ from disinherit.cli.output import (
 )
 from disinherit.cli.owner import ask_seen_owners
 from disinherit.cli.request.next_steps import next_steps, waits_for_failed
-from disinherit.cli.request.status import status_dict
 from disinherit.cli.request.words import asked, in_words
 from disinherit.cli.tables import ago, state_text
 from disinherit.common.errors import InputError, UnreachableError
+from disinherit.documents.campaign.status_values import status_dict
 from disinherit.v1 import coordinator_pb2 as pb
 
 EXAMPLES = (

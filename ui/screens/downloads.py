@@ -1,10 +1,12 @@
-"""Files to keep: reports, letters, attestations, exports of the audit log."""
+"""Files to keep: reports, letters, attestations, evidence, exports of the audit log."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from disinherit.common.errors import InputError
+from disinherit.common.exports.finished import without_words
 from disinherit.common.graph.formats import dump_graph
+from disinherit.documents.campaign.bundle import pack_bundle
 from disinherit.documents.campaign.gathering import (
     gather_attestation,
     gather_graph,
@@ -13,6 +15,7 @@ from disinherit.documents.campaign.gathering import (
 )
 from disinherit.documents.campaign.letter import write_letter
 from disinherit.documents.campaign.page import render_campaign
+from disinherit.documents.campaign.status_values import whole_report
 from disinherit.documents.campaign.values import report_values
 from disinherit.documents.lineage.standalone import draw_file
 from disinherit.ui.screens.screen import Page
@@ -66,6 +69,15 @@ def report(page: Page) -> Download:
     return Download(f"{request_id}.report.html", text.encode(), "text/html; charset=utf-8")
 
 
+def bundle(page: Page) -> Download:
+    """Return the evidence about a request that has ended, for verification offline."""
+    request_id = page.needed("id", "?id=forget-0123456789ab")
+    attested = gather_attestation(page.visitor, request_id)
+    values = whole_report(*gather_report(page.visitor, request_id))
+    packed = pack_bundle(page.visitor, attested, without_words(values))
+    return Download(f"{request_id}.evidence.zip", packed, "application/zip")
+
+
 def letter(page: Page) -> Download:
     """Return a letter to the person who asked, as a template."""
     request_id = page.needed("id", "?id=forget-0123456789ab")
@@ -91,6 +103,7 @@ def graph(page: Page) -> Download:
 
 DOWNLOADS: Mapping[str, Callable[[Page], Download]] = {
     "/campaign/attestation": attestation,
+    "/campaign/evidence": bundle,
     "/campaign/letter": letter,
     "/campaign/report": report,
     "/audit/export": audit_log,

@@ -4,12 +4,10 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from disinherit.cli.connection import Connection
 from disinherit.common.audit.dsse import key_block
-from disinherit.common.files import write_atomic
+from disinherit.documents.campaign.gathering import Caller
 from disinherit.v1 import coordinator_pb2 as pb
 
 _STAMP = (1980, 1, 1, 0, 0, 0)
@@ -31,24 +29,21 @@ It attests the procedure and its gaps, and is no proof of erasure.
 """
 
 
-def write_bundle(
-    connection: Connection, out: Path, attestation: bytes, report: Mapping[str, Any]
-) -> None:
-    """Write attestation, audit log, keys and report of a request that has ended to a zip file.
+def pack_bundle(caller: Caller, attestation: bytes, report: Mapping[str, Any]) -> bytes:
+    """Return attestation, audit log, keys and report of a request that has ended as a zip file.
 
     Args:
-        connection: to the coordinator.
-        out: the file to write.
+        caller: who asks.
         attestation: of the request.
         report: of the request, as JSON values.
 
     Raises:
-        DisinheritError: if a call fails; nothing is written then.
+        DisinheritError: if a call fails.
     """
     request = report["request"]
     ask = pb.ExportAuditRequest(request_id=request["id"])
-    lines = [part.line for part in connection.stream(lambda stub: stub.ExportAudit, ask)]
-    known = connection.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
+    lines = [part.line for part in caller.stream(lambda stub: stub.ExportAudit, ask)]
+    known = caller.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     keys = [
         key_block(one.public_pem, one.since_us, one.until_us) for one in known if not one.revoked_us
     ]
@@ -63,4 +58,4 @@ def write_bundle(
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, data in files.items():
             bundle.writestr(zipfile.ZipInfo(name, _STAMP), data, zipfile.ZIP_DEFLATED)
-    write_atomic(out, packed.getvalue())
+    return packed.getvalue()
