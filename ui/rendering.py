@@ -33,6 +33,7 @@ def _templates() -> Environment:
         listed=words.listed,
         short=_short,
         percent=_percent,
+        size=_size,
     )
     found.globals.update(
         task_state=words.task_state,
@@ -93,6 +94,12 @@ def _short(digest: str | None, length: int = 12) -> Markup:
 
 def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f} %"
+
+
+def _size(number: int) -> str:
+    """Return a number of bytes in a unit that fits."""
+    unit, name = next((one for one in ((1e9, "GB"), (1e6, "MB")) if number >= one[0]), (1e3, "kB"))
+    return f"{number / unit:.1f} {name}"
 
 
 def _bar(counts: Mapping[str, int], label: str) -> Markup:

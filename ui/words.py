@@ -105,11 +105,13 @@ def relative(time: str, at: datetime | None = None) -> str:
         '3 h ago'
         >>> relative("2026-01-31T00:00:00+00:00", datetime(2026, 1, 1, 3, tzinfo=UTC))
         'in 29 d'
+        >>> relative("2026-01-02T23:00:00+00:00", datetime(2026, 1, 1, tzinfo=UTC))
+        'in 47 h'
     """
     seconds = (datetime.fromisoformat(time) - (at or now())).total_seconds()
     size = abs(seconds)
     for unit, name in _UNITS:
-        if size >= unit:
+        if size >= (2 * unit if name == "d" else unit):  # a day left may be 47 hours
             amount = f"{int(size // unit)} {name}"
             return f"in {amount}" if seconds > 0 else f"{amount} ago"
     return "in a moment" if seconds > 0 else "just now"

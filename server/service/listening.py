@@ -1,6 +1,7 @@
 """Address and channel of the service: TLS, mTLS, or plaintext on loopback only."""
 
 import errno
+import os
 import socket
 import tempfile
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ _KEEPALIVE = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 20_000),
 )
+_LONGEST_PATH = 100
+"""Of a socket; the system's limit is 107 bytes."""
+
 _OF_DESCRIPTORS = 4
 """The operators' share of the process's descriptors, as 1/n."""
 
@@ -85,11 +89,21 @@ class InnerPort:
 
     Attributes:
         target: where a channel finds it.
+
+    Raises:
+        InputError: if the name of the folder is too long for a socket.
     """
 
     def __init__(self, server: grpc.Server) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="disinherit-")
-        self.target = f"unix:{self._folder.name}/coordinator"
+        path = f"{self._folder.name}/coordinator"
+        self.target = f"unix:{path}"
+        if len(os.fsencode(path)) > _LONGEST_PATH:
+            self._folder.cleanup()
+            raise InputError(
+                f"Expected a folder of at most {_LONGEST_PATH} bytes for the dashboard's socket, "
+                f"but got {path!r}. Set TMPDIR to a shorter one, such as /tmp."
+            )
         server.add_insecure_port(self.target)
 
     def close(self) -> None:

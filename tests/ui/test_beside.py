@@ -2,15 +2,19 @@
 
 import asyncio
 import ssl
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
 
 from disinherit.common.errors import InputError
 from disinherit.server.service.banner import describe
 from disinherit.server.service.hosting import Service
+from disinherit.server.service.listening import InnerPort
 from disinherit.server.service.settings import read_settings
 from disinherit.ui.beside import Beside
 from disinherit.ui.serving import Address
@@ -46,6 +50,17 @@ def test_a_visitor_sees_what_the_coordinator_knows(tmp_path: Path) -> None:
         beside.stop()
         service.stop()
     assert not socket.parent.exists()
+
+
+def test_a_folder_that_is_too_long_for_a_socket_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    with pytest.raises(InputError, match="Set TMPDIR to a shorter one"):
+        InnerPort(grpc.server(ThreadPoolExecutor(1)))
+    assert list(folder.iterdir()) == []
 
 
 def test_an_address_that_is_taken_is_known_at_once() -> None:

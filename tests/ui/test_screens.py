@@ -1,6 +1,8 @@
 """Screens: what they show of any answer, in words, and the commands beside them."""
 
+import io
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -28,7 +30,7 @@ from disinherit.ui.words import CAMPAIGNS, TASKS
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import graph_pb2
 from tests.support import campaign
-from tests.support.dashboard import act, dashboard, signed_in
+from tests.support.dashboard import act, dashboard, form_key, signed_in
 from tests.support.service import Running, make_request, secret, serving
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT")
@@ -187,6 +189,20 @@ def test_the_graph_is_coloured_by_the_scores_that_owners_found(
     assert viewer.get("/graph?colour=shine").status_code == 400
 
 
+def test_evidence_can_be_verified_offline(found: Dashboard, tmp_path: Path) -> None:
+    answer = signed_in(found, "operator").get("/campaign/evidence?id=q")
+    assert answer.headers["content-disposition"] == 'attachment; filename="q.evidence.zip"'
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
+        packed.extractall(tmp_path)
+    files = ("audit.jsonl", "--public-key", "keys.pem", "--attestation", "attestation.json")
+    words = [str(tmp_path / one) if "." in one else one for one in files]
+    assert run(["audit", "verify", *words]) == 0
+    assert '"cat"' not in (tmp_path / "report.json").read_text()
+    viewer = signed_in(found, "viewer")
+    assert viewer.get("/campaign/evidence?id=q").status_code == 403
+    assert "/campaign/evidence" not in viewer.get("/campaign?id=q").text
+
+
 def test_accuracies_are_drawn_with_the_least_that_is_allowed() -> None:
     rows = [{"model": f"m{i}", "before": 0.9, "after": 0.7, "samples": 50} for i in range(30)]
     drawn = accuracy_plot(rows, 2.0)
@@ -329,6 +345,30 @@ def test_owners_that_are_away_for_a_day_need_somebody() -> None:
         ("owners", "Not connected for a day or more: late"),
         ("idle owners", "Not connected for a day or more: idle"),
     ]
+
+
+def test_owners_that_never_connected_are_not_said_to_be_away_for_a_day() -> None:
+    new = pb.Owner(name="new", pending_tasks=1)
+    found = needs_of(pb.ListRequestsResponse(), pb.ListOwnersResponse(owners=[new]))
+    assert found == [("owners", "Not connected yet: new")]
+    late = pb.Owner(name="late", pending_tasks=1, last_seen_us=1)
+    found = needs_of(pb.ListRequestsResponse(), pb.ListOwnersResponse(owners=[new, late]))
+    assert found == [("owners", "Not connected yet, or for a day or more: late and new")]
+
+
+def test_a_plan_offers_the_models_that_were_trained_on_it_as_roots(
+    built: Path, tmp_path: Path
+) -> None:
+    campaign.copy(built, tmp_path / "world").store.close()
+    with serving(tmp_path / "world") as running, dashboard(running.address) as found:
+        operator = signed_in(found, "operator")
+        key = form_key(operator.get("/request/new").text)
+        form = {"kind": "classes", "forget": "cat@r1", "form_key": key, "do": "plan"}
+        page = operator.post("/request/new", data=form).text
+    notes = page.partition('<ul class="notes">')[2].partition("</ul>")[0]
+    offered = re.findall(r'data-add="(.*?)"', notes)
+    assert sorted(offered) == ["cat@r2", "cat@r3", "cat@r4", "cat@r6"]
+    assert re.search(r"About [\d.]+ kB come from the roots", page)
 
 
 def test_a_deadline_that_is_near_needs_somebody() -> None:

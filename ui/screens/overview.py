@@ -70,7 +70,7 @@ def _of_owners(owners: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "kind": kind,
             "id": "",
             "state": "offline",
-            "title": f"Not connected for a day or more: {listed([one['name'] for one in some])}",
+            "title": f"Not connected {_since(some)}: {listed([one['name'] for one in some])}",
             "text": text,
             "since": min((one["last_seen"] for one in some if one["last_seen"]), default=None),
         }
@@ -88,6 +88,13 @@ def _of_owners(owners: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         )
         if some
     ]
+
+
+def _since(owners: Sequence[Mapping[str, Any]]) -> str:
+    """Return for how long owners are not connected: not all of them ever were."""
+    seen = sum(bool(one["last_seen"]) for one in owners)
+    parts = ["yet"] * (seen < len(owners)) + ["for a day or more"] * bool(seen)
+    return ", or ".join(parts)
 
 
 def _without_summary(
