@@ -16,6 +16,7 @@
   const NODE = { width: 108, height: 36 };
   const MAPPED = 60; // boxes from which on a large drawing has a small one of the whole in its corner
   const READABLE = 0.5;
+  const LEGIBLE = 0.8;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
@@ -153,7 +154,16 @@
     const box = graph.nodes().boundingBox();
     const needed = box.h * Math.min(1.25, element.clientWidth / Math.max(box.w, 1)) + 60;
     if (needed < element.clientHeight) element.style.height = `${Math.max(needed, 150)}px`;
-    const fit = () => { graph.resize(); graph.fit(undefined, 12); if (graph.zoom() > 1.25) { graph.zoom(1.25); graph.center(); } };
+    const fit = () => {
+      graph.resize();
+      graph.fit(undefined, 12);
+      if (graph.zoom() > 1.25) { graph.zoom(1.25); graph.center(); }
+      // A few boxes on a phone are readable rather than all there: the roots first, the rest by dragging.
+      const cut = !many && graph.zoom() < LEGIBLE && element.clientWidth < 600;
+      if (cut) { graph.zoom(LEGIBLE); graph.center(); graph.panBy({ x: 12 - graph.nodes().renderedBoundingBox().x1, y: 0 }); }
+      element.toggleAttribute("data-cut", cut);
+    };
+    graph.on("render", () => element.toggleAttribute("data-dark", dark.matches)); // how it is drawn, for print
     fit();
     const remap = data.boxes.length >= MAPPED && element.classList.contains("large") ? map(element, graph) : () => {};
     // To measure thousands of labels takes seconds: a box gets its own when it is large enough to read.
@@ -172,7 +182,6 @@
     };
     dark.addEventListener("change", () => { graph.style(styles(many)); repaint(); });
     addEventListener("resize", fit);
-    addEventListener("beforeprint", fit);
     new MutationObserver(repaint).observe(element, { attributes: true, attributeFilter: ["data-states"] });
     if (many) graph.on("viewport", () => { clearTimeout(waiting); waiting = setTimeout(label, 120); });
     graph.on("tap", "node", (event) => choose(event.target));
