@@ -151,7 +151,9 @@ def plan(
                 exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
     if request.client:
         why = f"all that {request.client} trained it on is to be forgotten: retire it"
-        exempt |= {model: why for model in roots if model not in exempt}
+        leaving = {*roots}  # and what earlier requests made of them, which is theirs as well
+        own = (one for one in affected if not leaving.isdisjoint((one, *graph.origins(one))))
+        exempt |= {model: why for model in own if model not in exempt}
     followed = follow_classes(graph, roots, affected, cleansed, origins)
     # A successor that was retired by a roll-back is out of use, so no request concerns it.
     # Versions derived from it may still be affected.
@@ -163,8 +165,8 @@ def plan(
     if asked.method.inherits_delta:
         kept = kept_of_change(request)
         coefficients = find_coefficients(graph, roots, affected, cleansed, origins, kept)
-        leaving = roots if request.client else ()
-        computed = find_computed(graph, roots, coefficients, leaving, kept)
+        gone = roots if request.client else ()
+        computed = find_computed(graph, roots, coefficients, gone, kept)
         groups = tuple(_with_shares(group, coefficients, computed) for group in groups)
     elif asked.forget and computes:
         inherits = [model for model in affected if model not in unreached.models]

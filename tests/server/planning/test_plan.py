@@ -433,3 +433,20 @@ def test_a_misspelt_scope_is_refused_with_a_suggestion(scope: str, meant: str) -
 @pytest.mark.parametrize("scope", ["head", "all", "head.*", "weight", "0.*,head.bias", "*head*"])
 def test_a_scope_with_parameter_names_is_accepted(scope: str) -> None:
     assert Method(scope=scope).scope == scope
+
+
+def test_what_earlier_requests_made_of_a_client_leaves_with_it() -> None:
+    graph = InheritanceGraph()
+    graph.add(version("root", 1, trained_on=["cat"]), [])
+    graph.add(version("child", 2), [transfer("root", "child")])
+    graph.add(version("root~before", 3), [unlearned("root", "root~before")])
+    graph.add(version("child~before", 4), [unlearned("child", "child~before")])
+    leaves = pb.UnlearningRequest(
+        id="leaves",
+        client="anna",
+        roots=[pb.Root(model_id="root")],
+        method=Method(mechanism="delta", scope="all").to_proto(),
+    )
+    planned = plan(graph, leaves)
+    assert planned.exempt["root~before"].endswith("is to be forgotten: retire it")
+    assert [group.models for group in planned.groups] == [("child~before",)]
