@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 CODE := protos/disinherit/v1 api api/local cli cli/request client client/actions client/agent client/dampening client/deltas \
 	client/huggingface client/open_unlearning client/outcome client/owner client/privacy client/roots client/store common common/audit common/curvature common/deltas common/exports common/fisher \
 	common/fiun common/graph \
-	common/models common/recipes common/tensors common/wire deploy documents documents/campaign documents/lineage families server server/agents server/campaign server/flower \
+	common/models common/recipes common/tensors common/wire deploy documents documents/campaign documents/lineage families flower server server/agents server/campaign server/flower \
 	server/planning server/ports server/recording server/reports server/service server/store \
 	server/store/migrations server/store/migrations/versions server/transport simulations simulations/bench \
 	simulations/bench/cases simulations/bench/methods simulations/bench/panel simulations/bench/reconstruction simulations/bench/report simulations/data simulations/family \

@@ -331,7 +331,7 @@ _MODULES = {
         "Transport",
     ),
 }
-_ROOMS = ("huggingface",)
+_ROOMS = ("flower", "huggingface")
 """Modules with public names of their own, which need the packages of an extra."""
 _HOMES = {name: f"{__name__}.{module}" for module, names in _MODULES.items() for name in names}
 

@@ -56,6 +56,7 @@ COMMANDS = {
     ),
     "request": ("request.app:app", "Submit requests to forget, approve them and follow them."),
     "model": ("model:app", "Register model versions, and list them."),
+    "flower": ("flower:app", "Forget in a Flower app that has trained."),
     "samples": (
         "samples:app",
         "Make digests of sample ids for a request; on the owner's machine.",
@@ -91,7 +92,7 @@ COMMANDS = {
 
 SECTIONS = {
     "Try it": ("demo", "run", "bench"),
-    "Forget": ("status", "request", "samples", "audit"),
+    "Forget": ("status", "request", "samples", "flower", "audit"),
     "Models": ("model", "graph", "owner"),
     "Run a fleet": ("init", "config", "token", "serve", "ui", "agent", "deploy"),
     "When something is wrong": ("doctor", "confirm"),

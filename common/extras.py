@@ -68,6 +68,7 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
         "config": "server",
         "token": "server",
         "deploy": "deploy",
+        "flower": "server",
         "ui": "ui",
         "bench": "simulation",
         "demo": "simulation",

@@ -10,7 +10,7 @@ from tests import ROOT
 PROJECT = ROOT
 PRODUCT = (
     *("common", "families", "client", "server", "deploy", "simulations", "cli", "api"),
-    *("documents", "ui"),
+    *("documents", "flower", "ui"),
 )
 REASONS = {"Stopped", "Unsupported"}
 """No errors: a user never meets them."""

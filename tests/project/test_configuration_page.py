@@ -18,7 +18,10 @@ TABLES = [
     for file, top in FILES.items()
     for table in (top, *(inner for _, inner, _ in _tables(file, top)))
 ]
-HOUSES = ("cli", "client", "common", "deploy", "families", "server", "simulations", "ui")
+HOUSES = (
+    *("cli", "client", "common", "deploy", "families", "flower", "server"),
+    *("simulations", "ui"),
+)
 INTERNAL = {"DISINHERIT_OWNERS"}
 """A digest that restarts a program when it changes: nobody sets it."""
 

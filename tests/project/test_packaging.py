@@ -20,6 +20,7 @@ FOLDERS = (
     "common",
     "documents",
     "families",
+    "flower",
     "client",
     "server",
     "deploy",

@@ -48,7 +48,10 @@ def test_the_tests_that_are_named_exist(page: str) -> None:
             assert any(one.startswith(function) for one in functions), function
 
 
-HOUSES = ("api", "cli", "client", "common", "deploy", "families", "server", "simulations", "ui")
+HOUSES = (
+    *("api", "cli", "client", "common", "deploy", "families", "flower", "server"),
+    *("simulations", "ui"),
+)
 
 
 @pytest.mark.parametrize("folder", HOUSES)

@@ -36,6 +36,7 @@ RUN_HERE = {
     "README.md": 4,
     "docs/families.md": 2,  # tests/acceptance/test_imported_family.py
     "docs/federation.md": 7,
+    "docs/flower.md": 1,  # tests/flower/test_forgetting.py
     "docs/huggingface.md": 4,  # tests/acceptance/test_huggingface_page.py
     "docs/method.md": 1,
     "docs/privacy.md": 2,

@@ -74,6 +74,8 @@ command win over the file. Examples: [service.md](service.md), [agent.md](agent.
 This page is made from the code by `make reference`.
 """
 _SYSTEM = {
+    "DISINHERIT_FLOWER": "folder of the models of Flower apps ([flower.md](flower.md)); "
+    "`~/.disinherit/flower` without it",
     "DISINHERIT_HOST": "name under which others reach the machine, for `deploy/compose.yaml`",
     "XDG_CACHE_HOME": "folder of caches; `~/.cache` without it",
     "NO_COLOR": "if it is set, output has no colour",

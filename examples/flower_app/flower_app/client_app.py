@@ -1,18 +1,18 @@
-"""flower_app: the ClientApp. Lines marked (a) to (c) let owners serve unlearning requests."""
+"""flower_app: A Flower / PyTorch app."""
 
 from typing import cast
 
 import torch
 from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
 
-from disinherit import build_client_app  # (a)
-from flower_app.serving import keep_update, open_owner  # (a)
+from disinherit.flower import owner_app
 from flower_app.task import Net, load_data, size
 from flower_app.task import test as test_fn
 from flower_app.task import train as train_fn
 
 # Flower ClientApp
-app = build_client_app(open_owner)  # (b) instead of ClientApp()
+app = owner_app(ClientApp(), model=Net, data=load_data, server_data="load_centralized_dataset")
 
 
 @app.train()
@@ -31,7 +31,6 @@ def train(msg: Message, context: Context) -> Message:
     # Call the training function
     lr = cast("float", msg.content.config_records["config"]["lr"])
     train_loss = train_fn(model, trainloader, int(context.run_config["local-epochs"]), lr, device)
-    keep_update(msg, context, model)  # (c)
 
     # Construct and return reply Message
     metrics = MetricRecord({"train_loss": train_loss, "num-examples": size(trainloader)})

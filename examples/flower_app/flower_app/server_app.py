@@ -1,13 +1,11 @@
-"""flower_app: the ServerApp. The three lines marked (1) to (3) are not in the stock app."""
+"""flower_app: A Flower / PyTorch app."""
 
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg
+from disinherit.flower import FedAvg
 
-from disinherit import record_lineage  # (1)
-from flower_app.serving import keep_global, open_lineage  # (2)
-from flower_app.task import Net, load_data, test
+from flower_app.task import Net, load_centralized_dataset, test
 
 # Create ServerApp
 app = ServerApp()
@@ -26,10 +24,9 @@ def main(grid: Grid, context: Context) -> None:
 
     # Initialize FedAvg strategy
     strategy = FedAvg(fraction_evaluate=fraction_evaluate)
-    strategy = record_lineage(strategy, open_lineage(), keep=keep_global, announce=True)  # (3)
 
     # Start strategy, run FedAvg for `num_rounds`
-    strategy.start(
+    result = strategy.start(
         grid=grid,
         initial_arrays=arrays,
         train_config=ConfigRecord({"lr": lr}),
@@ -37,10 +34,13 @@ def main(grid: Grid, context: Context) -> None:
         evaluate_fn=global_evaluate,
     )
 
+    # Save final model to disk
+    torch.save(result.arrays.to_torch_state_dict(), "final_model.pt")
+
 
 def global_evaluate(server_round: int, arrays: ArrayRecord) -> MetricRecord:
     """Evaluate the global model on the server's data."""
     net = Net()
     net.load_state_dict(arrays.to_torch_state_dict())
-    loss, accuracy = test(net, load_data(0, 1, 256)[1], torch.device("cpu"))
+    loss, accuracy = test(net, load_centralized_dataset(), torch.device("cpu"))
     return MetricRecord({"accuracy": accuracy, "loss": loss})

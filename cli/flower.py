@@ -1,0 +1,92 @@
+"""`disinherit flower`: requests to forget in a Flower app that has trained."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from disinherit.cli.commands import WHAT, Commands, options_in
+from disinherit.cli.output import print_line
+from disinherit.common.errors import RequestError
+
+app = Commands("Forget in a Flower app that has trained.")
+_what = options_in(WHAT)
+
+
+@app.callback()
+def _flower() -> None: ...
+
+
+@app.command(
+    epilog="Examples:\n\n"
+    "disinherit flower forget my-app --class 3\n\n"
+    "disinherit flower forget my-app hospital --samples node-0:17,42 --reason 'withdrawn'\n\n"
+    "disinherit flower forget my-app hospital --client node-1"
+)
+def forget(
+    folder: Annotated[Path, typer.Argument(help="Folder of the app, with its pyproject.toml.")],
+    connection: Annotated[
+        str, typer.Argument(help="Connection to the SuperLink; Flower's default without.")
+    ] = "",
+    classes: Annotated[
+        list[str] | None, _what("--class", help="Class to forget. Repeat.", metavar="NAME")
+    ] = None,
+    samples: Annotated[
+        list[str] | None,
+        _what(
+            metavar="OWNER:IDS",
+            help="Samples of an owner, such as node-0:17,42: positions in its data set, unless its "
+            "data say more. Repeat for other owners.",
+        ),
+    ] = None,
+    client: Annotated[
+        str, _what(metavar="OWNER", help="Owner that leaves with all that it contributed.")
+    ] = "",
+    id: Annotated[
+        str, typer.Option(help="Id of the request; by default made of what it asks.")
+    ] = "",
+    reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
+    run_config: Annotated[
+        str, typer.Option(help="As of `flwr run --run-config`, where training had it.")
+    ] = "",
+) -> int:
+    """Forget classes, samples or an owner in all that the app has trained.
+
+    It is a run of Flower with the app's own ClientApp on the nodes. Asked again, it goes on with
+    nodes that were away, and does nothing twice. Exit code 1 if not every model has forgotten.
+    """
+    asked = {
+        "classes": classes or [],
+        "samples": _read_samples(samples or []),
+        "client": client,
+        "request_id": id,
+        "reason": reason,
+    }
+    if sum(bool(asked[what]) for what in ("classes", "samples", "client")) != 1:
+        raise RequestError(
+            "Expected one of --class, --samples and --client, to say what to forget."
+        )
+    # Imported here because torch and Flower take seconds, which --help should not.
+    from disinherit.flower.forget_run import run_forget
+
+    given = json.dumps({name: value for name, value in asked.items() if value})
+    return 0 if run_forget(folder, connection, given, print_line, run_config) else 1
+
+
+def _read_samples(texts: list[str]) -> dict[str, list[str]]:
+    """Return owner -> ids of its samples.
+
+    Raises:
+        RequestError: if a text is not an owner with ids.
+    """
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        owner, _, listed = text.partition(":")
+        ids = [id.strip() for id in listed.split(",") if id.strip()]
+        if not owner or not ids:
+            raise RequestError(
+                f"Expected samples as an owner and ids, such as node-0:17,42, but got {text!r}."
+            )
+        found.setdefault(owner, []).extend(ids)
+    return found
