@@ -86,7 +86,8 @@ def _put_back_with_roots(planned: Plan, tasks: dict[str, Task]) -> None:
     """
     inheriting = [group for group in planned.groups if group.shares]
     above = {model: group.roots for group in inheriting for model in group.models}
-    lost = [root for root, task in tasks.items() if task.state is not TaskState.APPLIED]
+    done = (TaskState.APPLIED, TaskState.EXEMPT)  # the latter: nothing of it is in use any more
+    lost = [root for root, task in tasks.items() if task.state not in done]
     for root in lost:  # grows during the loop
         for model, roots in above.items():
             if root in roots and tasks[model].state is TaskState.APPLIED:
