@@ -16,7 +16,6 @@ from disinherit.client.dampening.known_heads import any_data, find_structure
 from disinherit.client.dampening.summaries import FisherSummary
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
-from disinherit.client.deltas.alternatives import alternatives_to, missing_before
 from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
@@ -26,7 +25,9 @@ from disinherit.client.deltas.repeating import (
     PARENTS_HAD,
     Made,
     changes_before,
+    got_before,
     made_for,
+    missing_before,
     requests_of,
 )
 from disinherit.client.deltas.settling import clear_again, settle_in, summary_without
@@ -36,6 +37,7 @@ from disinherit.client.privacy.remaining import tuning_data
 from disinherit.client.roots.unseen import outputs
 from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.curvature.attenuation import attenuated
+from disinherit.common.deltas.alternatives import alternatives_to
 from disinherit.common.deltas.changes import add
 from disinherit.common.graph.labels import has_classes
 from disinherit.common.graph.records import ModelRecord
@@ -180,7 +182,7 @@ def _alternatives(
                 f": the change of root {packet.sources[0]!r} takes the place of that for {lacks}, "
                 "which it has not got: ask for the same samples without a root method first"
             )
-        if some := alternatives_to(owner, record, packet, request):
+        if some := alternatives_to(packet, request, got_before(owner, record)):
             listed = " and ".join(f"disinherit request rollback {one}" for one in some)
             return (
                 f": it has the change of root {packet.sources[0]!r} for {', '.join(some)}, which "

@@ -4,17 +4,16 @@ The owner of a root answers with the change that the earlier request made, so th
 did not get it then get it now.  Those that have it keep their weights: changes are added once.
 """
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 
 from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.own_deltas import own_delta
 from disinherit.client.privacy.samples import known_samples
 from disinherit.client.store.ledger import LedgerEntry
+from disinherit.common.deltas.alternatives import by_digests
 from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import AUTO
-from disinherit.common.tensors.checkpoints import tensor_bytes
 from disinherit.common.wire.samples import SampleDigests
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -28,9 +27,6 @@ Made = tuple[str, str]
 In place of the request, digests name it, of its tensors, or of the root's weights before and after.
 They are written with a colon, which no id of a request has.
 """
-
-_NO_VALUES = hashlib.sha256(tensor_bytes({})).hexdigest()
-"""Digest of the tensors of every change that is withheld: it tells nothing."""
 
 
 def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
@@ -48,7 +44,7 @@ def changes_before(owner: Owner, record: ModelRecord) -> dict[Made, bool]:
         effective = entry.outcome != pb.OUTCOME_INEFFECTIVE
         for delta in _result(entry).deltas:
             root = line_name(delta.root)
-            digests = _by_digests(delta.packet, delta.before, delta.after)
+            digests = by_digests(delta.packet, delta.before, delta.after)
             for name in (entry.request_id, *delta.repeats, *digests):
                 found[root, name] = found.get((root, name), False) or effective
     return found
@@ -69,7 +65,7 @@ def made_for(packet: pb.FisherPacket, request_id: str, had: Mapping[Made, bool])
     root = line_name(packet.sources[0])
     made = {(root, request) for request in packet.delta.repeats or [request_id]}
     if made.isdisjoint(had):
-        digests = _by_digests(packet.digest, packet.delta.before, packet.delta.after)
+        digests = by_digests(packet.digest, packet.delta.before, packet.delta.after)
         return {(root, name) for name in digests} & had.keys() or made
     return made
 
@@ -80,11 +76,29 @@ def requests_of(changes: Iterable[Made]) -> str:
     return ", ".join(sorted(named)) or "an earlier request"
 
 
-def _by_digests(packet: str, before: str, after: str) -> Iterator[str]:
-    if packet != _NO_VALUES:
-        yield f"tensors:{packet}"
-    if before != after:
-        yield f"{before}:{after}"
+def got_before(owner: Owner, record: ModelRecord) -> list[tuple[str, pb.AppliedDelta]]:
+    """Return (request, change) of all changes that were added to a version, the latest first.
+
+    Args:
+        owner: the owner of the model.
+        record: the version.
+    """
+    made = owner.store.made_by(record.id)
+    return [(entry.request_id, delta) for entry in made for delta in _result(entry).deltas]
+
+
+def missing_before(packet: pb.FisherPacket, had: Container[Made]) -> str:
+    """Return the requests whose changes a packet takes the place of, and a version has not.
+
+    Args:
+        packet: the packet.
+        had: changes that are in the version.
+
+    Returns:
+        Their ids, for people to read; empty if it has all.
+    """
+    root = line_name(packet.sources[0])
+    return ", ".join(one for one in packet.delta.replaces if (root, one) not in had)
 
 
 def forgotten_before(

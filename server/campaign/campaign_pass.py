@@ -22,6 +22,7 @@ from disinherit.server.store.graph import find_descendants
 from disinherit.server.store.leases import Lease, release
 from disinherit.server.store.model_rows import find_planned_roots
 from disinherit.server.store.packets import find_packets
+from disinherit.server.store.repeated_tasks import find_made_of
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.transitions import settle
@@ -179,6 +180,13 @@ class Pass(DryPass):
                 return True  # it is applied to the root
         active = [one for one in line if one.status is ModelStatus.ACTIVE]
         return not active or packet.delta.before in {one.digest for one in active}
+
+    def made_of(self, versions: Collection[str]) -> Sequence[tuple[str, Task]]:
+        """Return (request, task) of all tasks by which a successor was made of some versions."""
+        if not versions:
+            return ()
+        with self.store.reading() as db:
+            return find_made_of(db, versions)
 
     def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
         """Store the answers of an owner's roots durably."""

@@ -17,7 +17,7 @@ from disinherit.common.method import AUTO, REPLAY
 from disinherit.common.wire.messages import NO_PACKET, without_tensors
 from disinherit.server.campaign.dry_pass import Collected, DryPass
 from disinherit.server.campaign.messages import Messages, leave_out, rebuilding_of, standing_for
-from disinherit.server.campaign.root_lines import root_line, still_missing
+from disinherit.server.campaign.root_lines import FromParents, from_parents, root_line
 from disinherit.server.now import now_us
 from disinherit.server.planning.plan import Group
 from disinherit.server.planning.recipes import birth
@@ -98,7 +98,7 @@ def address(one: DryPass) -> None:
     one.collected = Collected()
     messages = Messages(prepared.messages, one.graph, one.request, now_us())
     known: dict[tuple[str, tuple[tuple[str, str | None], ...]], pb.FisherPacket] = {}
-    missing: dict[str, Mapping[str, float]] = {}
+    inherited: dict[str, FromParents] = {}
     for group in one.groups:
         models = _alone(one, collected, group)
         if not leave_out(one, collected, group, spared=models):
@@ -112,12 +112,13 @@ def address(one: DryPass) -> None:
                 known[root, renaming] = _described(sent, dict(renaming))
                 prepared.tensors[sent.digest] = sent.tensors
             packets.append(known[root, renaming])
-        for root, packet in zip(group.roots, packets, strict=True):
-            made = packet.delta
-            if (made.repeats or made.replaces) and root not in missing:
-                earlier = {*made.repeats, *made.replaces, *made.again}
-                missing[root] = still_missing(one.graph, one.request, root, earlier)
+            if root not in inherited:
+                inherited[root] = from_parents(one, root, known[root, renaming])
+            refused = inherited[root].refused
+            prepared.failed |= {model: refused[model] for model in models if model in refused}
         for model in map(one.graph.model, models):
+            if model.id in prepared.failed:
+                continue
             shares = zip(group.roots, packets, group.shares[model.id], strict=True)
             recipe = group.computed.get(model.id)
             messages.add(
@@ -127,11 +128,11 @@ def address(one: DryPass) -> None:
                 shares=[
                     pb.Share(
                         packet=messages.place(packet, model.owner),
-                        coefficient=missing.get(root, {}).get(model.id, coefficient)
-                        if packet.delta.repeats
-                        else coefficient,
+                        coefficient=coefficient
+                        if packet.delta.replaces and not packet.delta.repeats
+                        else inherited[root].shares.get(model.id, coefficient),
                         owner=one.graph.model(root).owner,
-                        parents_had=missing.get(root, {}).get(model.id) == 0,
+                        parents_had=inherited[root].shares.get(model.id) == 0,
                         own=packet.delta.before == model.digest
                         and standing_for(one.graph, model.id, [root]) == root,
                     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
 from disinherit.server.planning.plan import Group
+from disinherit.server.states import Task
 from disinherit.server.transport.base import Answer, Ask, Transport
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -148,6 +149,10 @@ class DryPass:
     def is_current(self, root: str, packet: pb.FisherPacket) -> bool:
         """Return whether a root's stored answer is still of the root as it is."""
         return True
+
+    def made_of(self, versions: Collection[str]) -> Sequence[tuple[str, Task]]:
+        """Return (request, task) of all tasks by which a successor was made of some versions."""
+        return ()
 
     def keep(self, owner: str, answered: Mapping[str, Sequence[pb.FisherPacket]]) -> None:
         """Store the checked answers of an owner's roots."""

@@ -1,6 +1,6 @@
 """Repetition of finished tasks, which reopens their campaigns."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from sqlalchemy import Connection, select
@@ -31,6 +31,16 @@ def find_made(db: Connection, owner: str) -> list[tuple[str, Task]]:
     )
     found = [(row.request_id, read_task(row)) for row in db.execute(query)]
     return [(request_id, task) for request_id, task in found if task.successor is not None]
+
+
+def find_made_of(db: Connection, versions: Collection[str]) -> list[tuple[str, Task]]:
+    """Return (request, task) of all tasks by which a successor was made of some versions.
+
+    Also of those that were rolled back since.
+    """
+    found = db.execute(select(TASKS).where(TASKS.c.model_id.in_(versions)))
+    tasks = [(row.request_id, read_task(row)) for row in found]
+    return [(request_id, task) for request_id, task in tasks if task.successor is not None]
 
 
 def put_fallen_back(

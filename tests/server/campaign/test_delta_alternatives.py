@@ -7,8 +7,10 @@ import pytest
 
 from disinherit.client.dampening.summaries import register
 from disinherit.client.deltas import inheriting
+from disinherit.client.outcome import outcomes
 from disinherit.client.privacy.policy import ReleasePolicy
 from disinherit.client.privacy.remaining import as_trained, training_data
+from disinherit.client.store.ledger import Forgotten
 from disinherit.server.states import CampaignEvent
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.campaign import broken, gone
@@ -70,6 +72,37 @@ def test_a_change_in_the_place_of_another_is_added_when_that_is_undone(
     world.roll_back("q")
     world.run_all()
     assert known(world, sample) == dict.fromkeys(("r", *BELOW), 0.0)
+
+
+def test_models_made_of_a_version_with_one_change_do_not_get_the_other(
+    world: LinearWorld,
+) -> None:
+    """Their owners do not know what their parents got."""
+    fail_once(world, "anna", "q", "s0", "finetune")
+    world.derive("late", "ben", {"c~q": 1.0})
+    world.derive("later", "cleo", {"late": 0.5, "u": 0.5})
+    before = {model: world.present(model) for model in ("late", "later")}
+    world.ask("p", {"r": ["s0"]}, "replay")
+    for model, weights in before.items():
+        assert world.present(model).equal(weights), model
+        assert world.states("p")[model] == "failed"
+        reason = world.store.tasks("p")[model].reason
+        assert reason.startswith("it was made of c~q, which has the change of root r for q: ")
+        assert "\n" not in reason
+
+
+def test_models_made_of_a_version_with_the_same_change_do_not_get_it_twice(
+    world: LinearWorld,
+) -> None:
+    """Its root takes it by the second request only."""
+    fail_once(world, "anna", "q", "s0", "replay")
+    world.derive("late", "ben", {"c~q": 1.0})
+    before = world.present("late")
+    world.store.transition("q", CampaignEvent.ABORT)
+    world.ask("p", {"r": ["s0"]}, "replay")
+    assert world.present("late").equal(before)
+    assert world.states("p")["late"] == "verified"
+    assert known(world) == dict.fromkeys(("r", *BELOW), 0.0)
 
 
 def test_what_a_root_did_not_take_is_not_in_its_line_later(world: LinearWorld) -> None:
@@ -220,14 +253,19 @@ def test_a_late_descendant_of_the_owner_gets_a_withheld_change(
 # --- what was computed of it
 
 
-def test_nothing_is_left_of_the_data_of_a_client_that_has_left(world: LinearWorld) -> None:
+def test_nothing_is_left_of_the_data_of_a_client_that_has_left(
+    world: LinearWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in earlier releases, which put versions that requests had made back to their start."""
     with world.owner("anna") as owner:
         register(owner, pb.RegisterTask(scope="all"))
         assert owner.store.fishers("r") is not None
     world.ask("q", {"r": ["s0"]})
     with world.owner("anna") as owner:
         assert owner.store.fishers("r~q") is not None
-    world.leave("anna", "p")
+    with monkeypatch.context() as patch:
+        patch.setattr(outcomes, "Forgotten", lambda classes, *_: Forgotten(classes))
+        world.ask("p", {"r": MADE["r"].samples})
     with world.owner("anna") as owner:
         left = owner.store.present("r")
         assert left.id == "r~q~p"
@@ -235,3 +273,5 @@ def test_nothing_is_left_of_the_data_of_a_client_that_has_left(world: LinearWorl
         assert owner.store.fishers(left.id) is None
         assert training_data(owner, as_trained(owner, left)) is None
     world.leave("anna", "again")
+    assert world.states("again")["r~q~p"] == "exempt"
+    assert known(world) == dict.fromkeys(("r", *BELOW), 0.0)
