@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from disinherit.common.errors import InputError
+from disinherit.common.errors import DisinheritError
 from disinherit.server.states import CampaignState, TaskState
 from tests.support.campaign import Twist, broken, gone, reply_lost
 from tests.support.linear_world import (
@@ -79,7 +79,7 @@ class Story:
 
     def _roll_back(self, _: int) -> None:
         id = self._draw(st.sampled_from([*self.asked]), "request")
-        with suppress(InputError):  # it may have been rolled back before
+        with suppress(DisinheritError):  # it may have been rolled back before
             self.world.roll_back(id)
 
     def _resend(self, _: int) -> None:
@@ -96,7 +96,8 @@ class Story:
         owner = self._draw(st.sampled_from(world.names), "owner")
         with world.owner(world.made[parent].owner) as holder:
             present = holder.store.present(parent).id
-        world.derive(f"late{number}", owner, {present: 1.0})
+        if present in world.store.graph():  # else the answer that it was made was lost
+            world.derive(f"late{number}", owner, {present: 1.0})
 
     def _restore(self, _: int) -> None:
         """Put an owner back to what it was, if all its models were there; else keep an image."""
