@@ -6,8 +6,8 @@ of roots are in files without a name meanwhile, from which one tensor is read at
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
@@ -21,7 +21,7 @@ from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy, acce
 from disinherit.client.privacy.remaining import as_trained
 from disinherit.client.privacy.samples import known_samples, resolve_samples
 from disinherit.common.deltas.packets import PackedDelta
-from disinherit.common.errors import DisinheritError, FisherError, StoreError
+from disinherit.common.errors import DataError, DisinheritError, FisherError, StoreError
 from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
@@ -272,10 +272,29 @@ class TaskInputs:
         if key not in self._own:
             others = [one for one in asked if line_name(one.model_id) != line]
             found = [self.samples(record, one) or () for one in asked if one not in others]
-            listed = [named for one in others if (named := samples_of(one)) is not None]
-            found.append(known_samples(self.owner, record, listed))
+            for one in others:
+                found += self._shared_with(record, one)
             self._own[key] = frozenset(chain.from_iterable(found))
         return self._own[key]
+
+    def _shared_with(self, record: ModelRecord, root: pb.Root) -> list[Sequence[str]]:
+        """Return which samples that are listed for a root another model was trained on.
+
+        Those that both were trained on are looked up where the root's are known.
+        """
+        listed, owner = samples_of(root), self.owner
+        assert isinstance(owner, ResolvesSamples)
+        if listed is None:
+            return []
+        tested: Set[str] = frozenset()
+        known: Set[str] = frozenset()
+        if root.model_id in self.held:
+            trained = as_trained(owner, owner.store.record(root.model_id))
+            with suppress(DataError):  # said of the root itself
+                known = frozenset(self.samples(trained, root) or ())
+                tested = frozenset(owner.sample_ids(trained))
+        both = [id for id in owner.sample_ids(record) if id in known]
+        return [both, known_samples(owner, record, [listed], but=tested)]
 
     def left_out(self, record: ModelRecord, samples: Sequence[str] | None) -> list[str] | None:
         """Return the samples that a model must not be trained on again; `None` for none.

@@ -1,7 +1,7 @@
 """Samples to forget: salted digests outside the owner, ids inside."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
 from disinherit.client.privacy.sample_keys import sample_key
@@ -64,13 +64,19 @@ def unknown_ids(owner: Owner, record: ModelRecord, ids: Iterable[str]) -> list[s
     return [sample for sample in ids if same_id(sample) not in known]
 
 
-def known_samples(owner: Owner, record: ModelRecord, listed: Sequence[SampleDigests]) -> list[str]:
+def known_samples(
+    owner: Owner,
+    record: ModelRecord,
+    listed: Sequence[SampleDigests],
+    but: Container[str] = (),
+) -> list[str]:
     """Return the ids of a model's training samples that earlier requests named.
 
     Args:
         owner: the owner of the model.
         record: the model.
         listed: the samples of each request; samples no longer in the data are skipped.
+        but: ids of which it is known already.
 
     Raises:
         DataError: if the owner has no sample ids.
@@ -88,7 +94,7 @@ def known_samples(owner: Owner, record: ModelRecord, listed: Sequence[SampleDige
     return [
         id
         for id in owner.sample_ids(record)
-        if any(digest_sample(key, salt, id) in digests for salt, digests in asked)
+        if id not in but and any(digest_sample(key, salt, id) in digests for salt, digests in asked)
     ]
 
 
