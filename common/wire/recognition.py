@@ -29,6 +29,12 @@ Carlini et al. 2022 (arXiv 2112.03570): the AUC, a mean over all shares, hides a
 ATTACK_FIGURES = ("found_before", "found_after")
 """Fields of a `Recognition` of samples that only enough unseen samples have."""
 
+UNCOMPARED = 1.5
+"""Margins of chance that samples must be found by where none of their classes are kept.
+
+How easy they are is not known then.  A margin is passed by one in 20 by chance, this by one in 150.
+"""
+
 _ROUNDING = 1e-9
 
 
@@ -74,7 +80,7 @@ def contradicted(found: pb.Recognition) -> str:
 
     - The attack tells them from unseen ones beyond chance, and beyond what they are easier than
       others of the training, which a retrained model finds easy as well; and it has kept more than
-      half of its power.
+      half of its power.  Where no others of their classes were kept, it takes more than a margin.
     - The attack tells them better than before, beyond chance.
     - They were harder than unseen ones, and the model named them nevertheless: it had learned each
       of them.  Without them it must be less sure of them, more than it is of unseen ones.
@@ -91,9 +97,11 @@ def contradicted(found: pb.Recognition) -> str:
         return ""
     figures = f"AUC {found.before:.3f} before and {found.after:.3f} now"
     expected = max(found.floor, found.among_kept)
-    excess = found.before - found.floor
+    excess, margin = found.before - found.floor, found.margin
+    if not found.HasField("among_kept"):
+        margin *= UNCOMPARED
     if (
-        found.after > expected + found.margin + _ROUNDING
+        found.after > expected + margin + _ROUNDING
         and found.after > found.floor + excess / 2 + _ROUNDING
     ):
         return f"the attack on losses still finds them ({figures})"
