@@ -101,6 +101,7 @@ class TaskInputs:
         self._files = ExitStack()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
         self._own: dict[tuple[str, frozenset[str]], frozenset[str]] = {}
+        self._at_roots: dict[str, tuple[Set[str], Set[str]]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -286,15 +287,20 @@ class TaskInputs:
         assert isinstance(owner, ResolvesSamples)
         if listed is None:
             return []
-        tested: Set[str] = frozenset()
-        known: Set[str] = frozenset()
-        if root.model_id in self.held:
-            trained = as_trained(owner, owner.store.record(root.model_id))
-            with suppress(DataError):  # said of the root itself
-                known = frozenset(self.samples(trained, root) or ())
-                tested = frozenset(owner.sample_ids(trained))
-        both = [id for id in owner.sample_ids(record) if id in known]
-        return [both, known_samples(owner, record, [listed], but=tested)]
+        if root.model_id not in self._at_roots:
+            tested: Set[str] = frozenset()
+            known: Set[str] = frozenset()
+            if root.model_id in self.held:
+                trained = as_trained(owner, owner.store.record(root.model_id))
+                with suppress(DataError):  # said of the root itself
+                    known = frozenset(self.samples(trained, root) or ())
+                    tested = frozenset(owner.sample_ids(trained))
+            self._at_roots[root.model_id] = known, tested
+        known, tested = self._at_roots[root.model_id]
+        ids = owner.sample_ids(record)
+        others = [id for id in ids if id not in tested]
+        both = [id for id in ids if id in known]
+        return [both, known_samples(owner, record, [listed], among=others)]
 
     def left_out(self, record: ModelRecord, samples: Sequence[str] | None) -> list[str] | None:
         """Return the samples that a model must not be trained on again; `None` for none.

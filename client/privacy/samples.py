@@ -1,7 +1,7 @@
 """Samples to forget: salted digests outside the owner, ids inside."""
 
 import logging
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from disinherit.client.owner.owner import Batches, Owner, ResolvesSamples
 from disinherit.client.privacy.sample_keys import sample_key
@@ -68,7 +68,7 @@ def known_samples(
     owner: Owner,
     record: ModelRecord,
     listed: Sequence[SampleDigests],
-    but: Container[str] = (),
+    among: Iterable[str] | None = None,
 ) -> list[str]:
     """Return the ids of a model's training samples that earlier requests named.
 
@@ -76,7 +76,7 @@ def known_samples(
         owner: the owner of the model.
         record: the model.
         listed: the samples of each request; samples no longer in the data are skipped.
-        but: ids of which it is known already.
+        among: ids of the model's samples to look among; `None` for all.
 
     Raises:
         DataError: if the owner has no sample ids.
@@ -93,8 +93,8 @@ def known_samples(
     asked = [(one.salt, set(one.digests)) for one in listed]
     return [
         id
-        for id in owner.sample_ids(record)
-        if id not in but and any(digest_sample(key, salt, id) in digests for salt, digests in asked)
+        for id in (owner.sample_ids(record) if among is None else among)
+        if any(digest_sample(key, salt, id) in digests for salt, digests in asked)
     ]
 
 

@@ -9,11 +9,10 @@ import hashlib
 from collections.abc import Iterable, Iterator
 
 from disinherit.common.graph.identifiers import line_name
-from disinherit.common.tensors.checkpoints import tensor_bytes
 from disinherit.v1 import unlearning_pb2 as pb
 
-_NO_VALUES = hashlib.sha256(tensor_bytes({})).hexdigest()
-"""Digest of the tensors of every change that is withheld: it tells nothing."""
+_NO_VALUES = hashlib.sha256(b"\x08\0\0\0\0\0\0\0{}      ").hexdigest()
+"""Digest of safetensors without a tensor, as of every change that is withheld: it tells nothing."""
 
 
 def alternatives_to(
