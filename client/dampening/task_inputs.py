@@ -297,7 +297,7 @@ class TaskInputs:
                     tested = frozenset(owner.sample_ids(trained))
             self._at_roots[root.model_id] = known, tested
         known, tested = self._at_roots[root.model_id]
-        ids = owner.sample_ids(record)
+        ids = [*owner.sample_ids(record)]  # which can be read once
         others = [id for id in ids if id not in tested]
         both = [id for id in ids if id in known]
         return [both, known_samples(owner, record, [listed], among=others)]

@@ -1,7 +1,7 @@
 """Forgetting of samples and of all of a model's training at an owner, against naive gradients."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from disinherit.client.actions.fisher import forget_fishers
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.dampening.one import dampen_model
 from disinherit.client.dampening.summaries import register
+from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.tuning import SAMPLES as SAMPLES_ALONE
 from disinherit.client.dampening.tuning import SAMPLES_REPAIRED, DampeningStrength
 from disinherit.client.owner.owner import Batches
@@ -305,6 +306,21 @@ def test_a_task_resolves_its_samples_once(
     assert first.HasField("forget")
     assert second.HasField("forget")
     assert digested == dict.fromkeys(IDS, 1)
+
+
+@pytest.mark.parametrize("once", [list, iter])
+def test_samples_that_a_model_below_was_trained_on_are_found(
+    owner: PointsOwner, monkeypatch: pytest.MonkeyPatch, once: Callable[[list[str]], Iterable[str]]
+) -> None:
+    """Owners may give ids that can be read once."""
+    asked = ["cat-0", "dog-0", "dog-1"]
+    root = samples_root("m", owner.store.root, asked)
+    task = make_task(owner, ["n"], ask(owner, root).packets[0], METHOD)
+    task.roots.append(root)
+    real = owner.sample_ids
+    monkeypatch.setattr(owner, "sample_ids", lambda record: once(real(record)))
+    with TaskInputs(owner, task) as inputs:
+        assert inputs.own_samples(owner.store.record("n")) == {"dog-0", "dog-1"}
 
 
 def test_digests_made_with_another_key_match_no_sample(owner: PointsOwner, tmp_path: Path) -> None:
