@@ -146,7 +146,8 @@ class HuggingFaceOwner:
                 `datasets.Dataset`, or a `DataLoader` over one.
             tuning: held-out data to choose strengths by.
             evaluation: other held-out data to measure by.
-            ids: column with the ids of training samples; by default their indices are the ids.
+            ids: column with the ids of training samples; by default their indices are the ids. An
+                id is one sample's in all models of the owner, so models of different data need it.
             collate: makes a batch of rows, such as a data collator of transformers.
             batch_size: samples of a batch.
             retrain: trains the model again exactly as it was trained: called with the training data

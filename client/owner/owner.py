@@ -57,7 +57,10 @@ class ResolvesSamples(Owner, Protocol):
     """
 
     def sample_ids(self, record: ModelRecord) -> Iterable[str]:
-        """Return the ids of all samples of the model's direct training; empty if they are gone."""
+        """Return the ids of all samples of the model's direct training; empty if they are gone.
+
+        An id is one sample's, in all models of the owner: it tells what two of them share.
+        """
         ...
 
     def split_training_data(
