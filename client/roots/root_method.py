@@ -11,7 +11,6 @@ group `disinherit.root_methods`, so another package adds its own by naming it th
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.privacy.remaining import tuning_data
 from disinherit.client.roots.unseen import MOST_RISE, Seen, look
+from disinherit.common.entry_points import installed
 from disinherit.common.errors import (
     DataError,
     DisinheritError,
@@ -259,11 +259,11 @@ class _Attempts:
 
 
 def _installed() -> list[str]:
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return list(installed(GROUP))
 
 
 def _loaded(name: str) -> RootMethod:
-    point = next(point for point in entry_points(group=GROUP) if point.name == name)
+    point = installed(GROUP)[name]
     try:
         return cast("RootMethod", point.load()())
     except (ImportError, AttributeError, TypeError) as error:

@@ -13,12 +13,12 @@ of the parents as they were.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from disinherit.common.entry_points import installed
 from disinherit.common.errors import CheckpointError, DisinheritError, InputError
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.limits import shown
@@ -62,7 +62,7 @@ class Computation(Protocol):
 
 def recipes() -> list[str]:
     """Return the names of the computations that are installed, sorted."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return list(installed(GROUP))
 
 
 @torch.no_grad()
@@ -83,14 +83,14 @@ def compute(
         InputError: if no computation of that name is installed, or a parameter is wrong.
         CheckpointError: if the parents do not fit, or make other tensors.
     """
-    points = [point for point in entry_points(group=GROUP) if point.name == recipe.name]
-    if not points:
+    point = installed(GROUP).get(recipe.name)
+    if point is None:
         raise InputError(
             f"Expected a recipe among {', '.join(recipes())}, but got {recipe.name!r}. Install the "
             "package that brings it."
         )
     try:
-        made = cast(Computation, points[0].load())(recipe, parents, like)
+        made = cast(Computation, point.load())(recipe, parents, like)
     except DisinheritError:
         raise
     except (LookupError, RuntimeError, TypeError, ValueError) as error:

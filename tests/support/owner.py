@@ -45,7 +45,7 @@ DataSet = Literal["train", "tuning", "evaluation"]
 def make_network(classes: int = len(LABELS), seed: int = 0) -> nn.Sequential:
     """Linear-ReLU-Linear in float64; the head is module `2`."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed reads each file of the stack
         network = nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, classes))
     return network.double()
 

@@ -10,9 +10,9 @@ package adds its own to the comparison by naming it there::
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any
 
+from disinherit.common.entry_points import installed
 from disinherit.common.errors import InputError
 from disinherit.simulations.bench.cases.subjects import MethodCase, Weights
 
@@ -44,7 +44,7 @@ Method = Callable[[MethodCase], Unlearned | Mapping[str, Weights]]
 
 def known_methods() -> list[str]:
     """Return the names of the methods that are installed."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return list(installed(GROUP))
 
 
 def make_method(name: str, options: Mapping[str, Any]) -> Method:
@@ -60,14 +60,14 @@ def make_method(name: str, options: Mapping[str, Any]) -> Method:
     Raises:
         InputError: if there is no such method, it cannot be loaded, or has no such option.
     """
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
+    point = installed(GROUP).get(name)
+    if point is None:
         raise InputError(
             f"Expected a method among {', '.join(known_methods())}, but got {name!r}. Install the "
             f"package that has it as an entry point of {GROUP!r}."
         )
     try:
-        method: Method = found[0].load()(**options)
+        method: Method = point.load()(**options)
     except (ImportError, AttributeError, TypeError) as error:
         raise InputError(
             f"Expected method {name!r} to take the options {dict(options)}, but got: {error}."

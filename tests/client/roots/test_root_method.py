@@ -105,7 +105,7 @@ def test_other_packages_add_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         EntryPoint("mine", f"{here}.replay:Replay", root_method.GROUP),
         EntryPoint("broken", f"{here}.replay:Gone", root_method.GROUP),
     ]
-    monkeypatch.setattr(root_method, "entry_points", lambda *, group: points)
+    monkeypatch.setattr(root_method, "installed", lambda group: {one.name: one for one in points})
     with RetrainingOwner(tmp_path) as owner:
         problem = problem_of(owner, ["cat-0"])
         assert unlearn_root(problem, "mine")[0] == "mine"

@@ -390,7 +390,7 @@ def test_outsiders_add_methods_by_entry_points(
         "halve", "tests.simulations.bench.methods.test_methods:make_halve", GROUP
     )
     monkeypatch.setattr(
-        "disinherit.simulations.bench.methods.method.entry_points", lambda *, group: [point]
+        "disinherit.simulations.bench.methods.method.installed", lambda group: {"halve": point}
     )
     assert known_methods() == ["halve"]
     made = unlearn(make_method("halve", {}), case)
