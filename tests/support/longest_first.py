@@ -12,6 +12,7 @@ LONGEST = (
     "tests/project/test_example_flower_app.py",
     "tests/deploy/test_up.py",
     "tests/acceptance/chaos/test_rounds.py",
+    "tests/ui/test_browser.py",
     "tests/common/models/test_heads_census.py",
     "tests/project/test_torch_free.py",
     "tests/simulations/bench/test_inherited_attack.py",
@@ -19,6 +20,10 @@ LONGEST = (
     "tests/simulations/bench/test_runner.py",
     "tests/server/flower/test_resident.py",
     "tests/client/store/test_killed_writes.py",
+    "tests/acceptance/test_tutorials.py",
+    "tests/ui/test_finished_runs_browser.py",
+    "tests/simulations/family/test_running.py",
+    "tests/flower/test_strategies.py",
     "tests/api/local/test_loaders.py",
     "tests/server/ports/test_floods.py",
 )
