@@ -7,7 +7,8 @@ have changed since are listed: then the lock is about other weights.
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,13 @@ def read_lock(path: Path, evidence: Evidence) -> None:
         return
     folder = path.parent.resolve()
     models = [found for found in evidence.models.values() if found.path is not None]
+    hashed = cache(_hash)  # a base is a dependency of many stages
     for name, stage in stages.items():
         made = list(_models(table_of(stage).get("outs"), folder, models))
         used = list(_models(table_of(stage).get("deps"), folder, models))
         if not made or not used:
             continue
-        stale = [entry for _, entry in made + used if not _is_current(entry, folder)]
+        stale = [entry for _, entry in made + used if not _is_current(entry, folder, hashed)]
         for entry in stale:
             text = f"{entry.get('path')!r} is not what stage {name!r} recorded: no edge is taken."
             evidence.note(Kind.STALE, str(path), text)
@@ -67,17 +69,22 @@ def _models(
                 yield found, table
 
 
-def _is_current(entry: Mapping[str, Any], folder: Path) -> bool:
+def _is_current(
+    entry: Mapping[str, Any], folder: Path, hashed: Callable[[Path], str | None]
+) -> bool:
     """Whether an output or a dependency is still what the lock recorded."""
     recorded, path = entry.get("md5"), folder / str(entry.get("path"))
-    if not isinstance(recorded, str) or not is_inside(path, folder):
-        return False
+    return isinstance(recorded, str) and is_inside(path, folder) and recorded == hashed(path)
+
+
+def _hash(path: Path) -> str | None:
+    """Return the MD5 of a file or folder as DVC makes it; `None` if it cannot be read."""
     if not path.is_dir() and not path.is_file():  # a named pipe would be waited for
-        return False
+        return None
     try:
-        return recorded == (_of_folder(path) if path.is_dir() else _of_file(path))
+        return _of_folder(path) if path.is_dir() else _of_file(path)
     except OSError:
-        return False
+        return None
 
 
 def _of_file(path: Path) -> str:

@@ -41,7 +41,7 @@ def read_edges(path: Path, evidence: Evidence, renamed: Container[str] = ()) -> 
         DataError: if the file cannot be read, is too long, or an edge is malformed.
     """
     text = read_text(path, MOST_LIST)
-    rows = _json_rows(text, path) if path.suffix == ".json" else _csv_rows(text, path)
+    rows = _json_rows(text, path) if path.suffix.lower() == ".json" else _csv_rows(text, path)
     named: dict[str, str] = {}
     before = set(evidence.models)
     for found in evidence.models.values():

@@ -46,6 +46,9 @@ class Source(enum.Enum):
 
 
 _ORDER = tuple(Source)
+_ELSEWHERE = (Source.EDGE_LIST, Source.DVC, Source.MLFLOW)
+OF_FOLDERS = frozenset(one.title for one in Source if one not in _ELSEWHERE)
+"""Names of the sources that are files in the folder of the model that they are about."""
 
 
 class Relation(enum.StrEnum):

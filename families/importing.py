@@ -18,7 +18,7 @@ from disinherit.common.graph.identifiers import check_owner
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.families.dvc import LOCK, read_lock
 from disinherit.families.edge_lists import read_edges
-from disinherit.families.evidence import Evidence, FamilyFinding, Found, Kind
+from disinherit.families.evidence import OF_FOLDERS, Evidence, FamilyFinding, Found, Kind
 from disinherit.families.mlflow import DATABASE, FOLDER, read_database, read_store
 from disinherit.families.model_folders import read_folders
 from disinherit.families.naming import Names, assign_ids, stem, version_id
@@ -105,6 +105,8 @@ def import_families(
     findings += more + doubts + _twins(everyone, fresh, edges)
     plain = {version_id(one.name) for one in evidence.models.values()}
     taken = _updates(graph, edges, plain, findings)
+    here = {ids[one.key] for one in evidence.models.values() if one.path is not None}
+    findings += _unsaid(graph, sorted(here - edges.keys()))
     now = time.time_ns() // 1000 if now_us is None else now_us
     fixed = {id for id in records if registered or not _is_imported(graph, id)}
     merged, changed = _merged(graph, fresh, taken, now, fixed, findings)
@@ -250,6 +252,24 @@ def _updates(
             text = f"The graph has it from {was}, the sources from {now}: it stays as recorded."
             findings.append(FamilyFinding(Kind.RECORDED, child, text))
     return taken
+
+
+def _unsaid(graph: InheritanceGraph, ids: Iterable[str]) -> list[FamilyFinding]:
+    """Return findings about edges by folders of versions that were read and name no parent now.
+
+    They stay: a card that is lost or damaged is no reason to reach fewer models.
+    """
+    edges = [edge for id in ids if id in graph for edge in graph.parents(id)]
+    return [
+        FamilyFinding(
+            Kind.RECORDED,
+            edge.child,
+            f"The graph has it from {edge.parent} by its {edge.source}, and its folder names no "
+            "parent now: it stays as recorded.",
+        )
+        for edge in edges
+        if edge.source in OF_FOLDERS
+    ]
 
 
 def _moved(ours: set[str], theirs: set[str], plain: Set[str]) -> bool:

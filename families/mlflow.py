@@ -128,7 +128,8 @@ def _take(store: _Store, path: Path, boundary: Path, evidence: Evidence) -> None
             f"{name}/{model_id}",
             aliases=(model_id, f"models:/{model_id}"),
         )
-        evidence.add(_with_artifacts(found, places, boundary, evidence))
+        logged = _with_artifacts(found, places, boundary, evidence)
+        evidence.add(_instead_of_folder(logged, evidence))
     for run in sorted(store.made):
         for child in sorted(store.made[run]):
             parents = sorted(store.used.get(run, set()) - {child})
@@ -164,6 +165,15 @@ def _with_artifacts(
         adapter=model.adapter,
         fold=model.fold,
     )
+
+
+def _instead_of_folder(logged: Found, evidence: Evidence) -> Found:
+    """Return a logged model with the name that its folder was found under, and drop that model."""
+    folder = evidence.models.pop(str(logged.path), None)
+    if folder is None:
+        return logged
+    evidence.claims = [one for one in evidence.claims if one.child != folder.key]
+    return replace(logged, aliases=(*logged.aliases, folder.name))
 
 
 def _places(location: str, folder: Path) -> list[Path]:

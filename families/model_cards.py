@@ -1,17 +1,20 @@
 """Model cards: the YAML at the head of a `README.md`, as the Hugging Face hub reads it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from disinherit.common.errors import DataError
 from disinherit.families.evidence import Claim, FamilyFinding, Kind, Relation, Said, Source
-from disinherit.families.reading import parse_yaml, read_text, texts
+from disinherit.families.reading import MOST_TEXT, decode, parse_yaml, read_start, texts
+
+T = TypeVar("T")
 
 CARD = "README.md"
-_HEAD = re.compile(r"\s*---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|$)", re.DOTALL)
-_TAG = re.compile(r"base_model:(?:(finetune|adapter|merge|quantized):)?(.+)")
+_HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|$)", re.DOTALL)
+_OPENED = re.compile(rb"(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n")
+_TAG = re.compile(r"base_model:(?:(finetune|adapter|merge|quantized):)?(.*)")
 _ADDRESS = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/\s?#]+/[^/\s?#]+)[^\s]*")
 _KEYS = ("base_model", "library_name", "pipeline_tag", "model-index", "model_name", "new_version")
 _LONGEST = 512
@@ -21,11 +24,20 @@ _LONGEST = 512
 def read_card(path: Path) -> Mapping[str, Any]:
     """Return the metadata of a card; nothing if it has none.
 
+    What follows it is not read: it may be long, or no text.
+
     Raises:
-        DataError: if it cannot be read, or its metadata is malformed.
+        DataError: if it cannot be read, does not end within `MOST_TEXT` bytes, or is malformed.
     """
-    head = _HEAD.match(read_text(path))
-    return {} if head is None else parse_yaml(head[1], path.name)
+    data, whole = read_start(path)
+    head = _HEAD.match(data)
+    if head is not None:
+        return parse_yaml(decode(head[1], path.name), path.name)
+    if not whole and _OPENED.match(data):
+        raise DataError(
+            f"Expected metadata of at most {MOST_TEXT:,} bytes in {path.name}, but got more."
+        )
+    return {}
 
 
 def describes_model(card: Mapping[str, Any]) -> bool:
@@ -40,16 +52,9 @@ def claims_of_card(key: str, card: Mapping[str, Any]) -> Said:
         key: key of the model.
         card: its metadata.
     """
-    findings = []
-    try:
-        bases = [parent_name(one) for one in _bases(card.get("base_model"))]
-        tagged = [
-            (found[1], parent_name(found[2]))
-            for tag in texts(card.get("tags"))
-            if (found := _TAG.fullmatch(tag))
-        ]
-    except DataError as error:
-        return [], [FamilyFinding(Kind.UNREADABLE, key, str(error))]
+    findings: list[FamilyFinding] = []
+    bases = _read(key, _bases, card.get("base_model"), findings)
+    tagged = _read(key, _tagged, card.get("tags"), findings)
     stated = card.get("base_model_relation")
     relation = _relation(stated)
     if stated is not None and relation is Relation.UNKNOWN:
@@ -90,11 +95,29 @@ def parent_name(text: str) -> str:
     return found[1] if found else name
 
 
+def _read(
+    key: str, read: Callable[[object], list[T]], value: object, findings: list[FamilyFinding]
+) -> list[T]:
+    """Return what a field names; nothing, with a finding, if it is malformed."""
+    try:
+        return read(value)
+    except DataError as error:
+        findings.append(FamilyFinding(Kind.UNREADABLE, key, str(error)))
+        return []
+
+
+def _tagged(value: object) -> list[tuple[str | None, str]]:
+    """Return relation, if any, and name of each base among tags."""
+    found = [named for tag in texts(value) if (named := _TAG.fullmatch(tag))]
+    return [(named[1], parent_name(named[2])) for named in found if named[2].strip()]
+
+
 def _bases(value: object) -> list[str]:
-    bases = texts(value)
-    if value is not None and len(bases) != (len(value) if isinstance(value, list) else 1):
+    """Return the names of bases; PEFT writes an empty one for a model that has none."""
+    listed = value if isinstance(value, list) else [value]
+    if value is not None and not all(isinstance(one, str) for one in listed):
         raise DataError(f"Expected names as base_model, but got {str(value)[:80]!r}.")
-    return bases
+    return [parent_name(one) for one in texts(value)]
 
 
 def _relation(value: object) -> Relation:

@@ -20,7 +20,7 @@ from disinherit.families.gguf import claims_of_gguf, read_metadata
 from disinherit.families.merges import MERGE_CONFIG, claims_of_merge
 from disinherit.families.model_cards import CARD, claims_of_card, describes_model, read_card
 from disinherit.families.reading import is_inside, read_json, read_text, read_yaml
-from disinherit.families.weight_files import WeightFiles, groups, is_weights, weights_of
+from disinherit.families.weight_files import WeightFiles, groups, is_index, is_weights, weights_of
 from disinherit.families.weights import NO_WEIGHTS
 
 _READERS: Mapping[str, Callable[[Path], Mapping[str, Any]]] = {
@@ -43,11 +43,11 @@ _SKIPPED = {
     ".dvc",
     ".cache",
     ".venv",
-    "blobs",
-    "refs",
     "node_modules",
     "__pycache__",
 }
+_CACHE_SKIPPED = {"blobs", "refs"}
+"""Folders of a repository in the hub's cache; elsewhere they are named like any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,14 @@ def _walk(top: Path, boundary: Path, evidence: Evidence) -> Iterator[_Folder]:
         path = Path(place)
         for name in sorted(name for name in folders if (path / name).is_symlink()):
             evidence.note(Kind.LINK, str(path / name), "A link to a folder; it is not followed.")
+        skipped = _SKIPPED | (_CACHE_SKIPPED if _cache_of(path) == path else set())
         folders[:] = sorted(
-            name for name in folders if name not in _SKIPPED and not (path / name).is_symlink()
+            name for name in folders if name not in skipped and not (path / name).is_symlink()
         )
         files = {}
-        for name in sorted(name for name in names if name in _READERS or is_weights(name)):
+        for name in sorted(
+            name for name in names if name in _READERS or is_weights(name) or is_index(name)
+        ):
             if is_inside(path / name, boundary):
                 if (path / name).is_file():
                     files[name] = path / name

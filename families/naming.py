@@ -154,6 +154,11 @@ class Names:
         self._by_path: dict[Path, Found] = {}
         self._by_end: dict[str, set[str]] = {}
         self._models = models
+        self._shortened = {
+            id
+            for key, one in models.items()
+            if (id := ids[key]) == version_id(one.name) != one.name.replace("/", "--")
+        }
         for one in models.values():
             for name in (one.name, *one.aliases):
                 self._by_name.setdefault(name, []).append(one)
@@ -171,7 +176,8 @@ class Names:
             found = [here]
         if found:
             return self._chosen(found, claim.revision, name)
-        if name in self._known:
+        # Who names what an odd name was shortened to means another model.
+        if name in self._known and name not in self._shortened:
             return Meaning(name)
         near = sorted(self._by_end.get(_end(name), ()))[:5]
         if near:

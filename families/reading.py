@@ -31,15 +31,15 @@ def is_inside(path: Path, folder: Path) -> bool:
         return False
 
 
-def read_text(path: Path, most: int = MOST_TEXT) -> str:
-    """Return the text of a file.
+def read_start(path: Path, most: int = MOST_TEXT) -> tuple[bytes, bool]:
+    """Return the first bytes of a file, and whether these are all.
 
     Args:
         path: the file.
         most: most bytes.
 
     Raises:
-        DataError: if it is no regular file, too large, unreadable or no UTF-8.
+        DataError: if it is no regular file or unreadable.
     """
     try:
         # Not blocking, since opening a named pipe would wait for a writer.
@@ -50,22 +50,49 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
             data = file.read(most + 1)
     except OSError as error:
         raise DataError(f"Expected a readable {path.name}, but: {error.strerror}.") from None
-    if len(data) > most:
+    return data[:most], len(data) <= most
+
+
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
+    """Return the text of a file.
+
+    Args:
+        path: the file.
+        most: most bytes.
+
+    Raises:
+        DataError: if it is no regular file, too large, unreadable or no UTF-8.
+    """
+    data, whole = read_start(path, most)
+    if not whole:
         raise DataError(f"Expected at most {most:,} bytes in {path.name}, but got more.")
+    return decode(data, path.name)
+
+
+def decode(data: bytes, where: str) -> str:
+    """Return the text of bytes.
+
+    Raises:
+        DataError: if they are no UTF-8.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"Expected UTF-8 in {path.name}, but: {error.reason}.") from None
+        raise DataError(f"Expected UTF-8 in {where}, but: {error.reason}.") from None
 
 
-def read_json(path: Path) -> Mapping[str, Any]:
+def read_json(path: Path, most: int = MOST_TEXT) -> Mapping[str, Any]:
     """Return the object in a JSON file.
+
+    Args:
+        path: the file.
+        most: most bytes.
 
     Raises:
         DataError: as `read_text`, or if it holds no JSON object.
     """
     try:
-        value = load_json(read_text(path))
+        value = load_json(read_text(path, most))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise

@@ -24,6 +24,7 @@ NO_WEIGHTS = Weights()
 MOST_HEADER = 16 * 2**20
 """Bytes of the header of a safetensors file: some 100,000 tensors."""
 
+_POINTER = b"version https://git-lfs.github.com/spec/"
 _PIECE = 2**20
 _MOST_DIMENSIONS = 64
 _SIZES = {
@@ -125,6 +126,7 @@ def files_weights(paths: Sequence[Path]) -> Weights:
     for path in sorted(paths, key=lambda path: path.name):
         try:
             with path.open("rb") as file:
+                _refuse_pointer(file, path)
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise DataError(f"Expected a readable {path.name}, but: {error.strerror}.") from None
@@ -137,6 +139,7 @@ def _layout(file: BinaryIO, path: Path) -> Iterator[tuple[str, str, list[int], i
 
     The file is positioned at the data of each tensor when it is yielded.
     """
+    _refuse_pointer(file, path)
     total = path.stat().st_size
     length = int.from_bytes(file.read(8), "little")
     if length > min(MOST_HEADER, total - 8):
@@ -157,6 +160,16 @@ def _layout(file: BinaryIO, path: Path) -> Iterator[tuple[str, str, list[int], i
         yield name, dtype, shape, last - first
     if 8 + length + place != total:
         raise _malformed(path, f"{total:,} bytes instead of {8 + length + place:,}")
+
+
+def _refuse_pointer(file: BinaryIO, path: Path) -> None:
+    """Refuse what a checkout has where the file itself was not fetched."""
+    if file.read(len(_POINTER)) == _POINTER:
+        raise DataError(
+            f"Expected weights in {path.name}, but got a pointer of Git LFS. Fetch the file with "
+            "`git lfs pull`."
+        )
+    file.seek(0)
 
 
 def _entry(name: str, entry: Mapping[str, Any]) -> tuple[str, str, list[int], int, int]:

@@ -10,6 +10,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from disinherit.families import dvc
 from disinherit.families.evidence import Kind
 from disinherit.families.importing import Imported, import_families
 
@@ -95,3 +96,22 @@ def test_paths_elsewhere_mean_no_model(path: Any, project: Path) -> None:
 def test_other_files_say_nothing(text: str, project: Path) -> None:
     (project / "dvc.lock").write_text(text)
     assert edges(import_families([project])) == []
+
+
+def test_a_model_that_many_stages_use_is_hashed_once(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    for number in range(5):
+        lock["stages"][f"again-{number}"] = json.loads(json.dumps(lock["stages"]["tune@news"]))
+    (project / "dvc.lock").write_text(yaml.safe_dump(json.loads(json.dumps(lock))))
+    hashed: list[str] = []
+    of_file = dvc._of_file
+
+    def counted(file: Path) -> str:
+        hashed.append(file.name)
+        return of_file(file)
+
+    monkeypatch.setattr(dvc, "_of_file", counted)
+    assert edges(import_families([project])) == [EDGE]
+    assert sorted(hashed) == ["config.json", "model.safetensors", "model.safetensors"]

@@ -45,8 +45,8 @@ def test_json_is_read_with_shares(tmp_path: Path) -> None:
         {"child": "c", "parent": "a", "relation": "merge", "weight": 0.25},
         {"child": "c", "parent": "b", "relation": "merge", "weight": 0.75, "confidence": 0.5},
     ]
-    for value in (rows, {"edges": rows}):
-        found = from_text(json.dumps(value), tmp_path, "edges.json")
+    for value, name in ((rows, "edges.json"), ({"edges": rows}, "EDGES.JSON")):
+        found = from_text(json.dumps(value), tmp_path, name)
         assert [(e.parent, e.kind, e.weight, e.confidence) for e in found.graph.edges()] == [
             ("a", InheritanceKind.DISTRIBUTED, 0.25, 1),
             ("b", InheritanceKind.DISTRIBUTED, 0.75, 0.5),

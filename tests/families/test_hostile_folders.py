@@ -86,6 +86,15 @@ def test_odd_names_of_folders_are_safe_ids(tmp_path: Path) -> None:
         assert one.text.isprintable()
 
 
+def test_folders_are_named_as_those_of_a_cache_only_there(tmp_path: Path) -> None:
+    hub = tmp_path / "models--acme--base"
+    for folder in (tmp_path / "blobs", tmp_path / "acme/refs", hub / "snapshots/1", hub / "blobs"):
+        zoo.card(folder, library_name="x")
+    assert {record.id for record in imported(tmp_path).graph.models()} == {
+        *("blobs", "acme--refs", "acme--base"),
+    }
+
+
 def test_a_source_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="gone"):
         imported(tmp_path / "gone")

@@ -54,6 +54,27 @@ def test_a_card_that_changes_updates_the_edges_of_an_import_only(copy: Path) -> 
     assert (Kind.RECORDED, "acme--chat") in kinds(third)
 
 
+def test_an_edge_that_its_folder_says_no_more_stays_and_is_listed(copy: Path) -> None:
+    first = imported(copy)
+    assert Kind.RECORDED not in {kind for kind, _ in kinds(first)}
+    (copy / "acme/chat/README.md").unlink()
+    second = imported(copy, known=first.graph)
+    assert second.changed == ()
+    assert second.graph.edges() == first.graph.edges()
+    (found,) = [one for one in second.findings if one.kind is Kind.RECORDED]
+    assert (found.model, "acme--base by its relation" in found.text) == ("acme--chat", True)
+
+
+def test_an_id_that_was_shortened_is_no_name(tmp_path: Path) -> None:
+    zoo.card(tmp_path / "häuser/base", library_name="x")
+    zoo.card(tmp_path / "child", base_model="h-user--base")
+    first = imported(tmp_path)
+    assert "h-user--base" in first.graph
+    second = imported(tmp_path, known=first.graph)
+    assert first.graph.edges() == second.graph.edges() == ()
+    assert (Kind.UNKNOWN_PARENT, "child") in kinds(second)
+
+
 def test_weights_that_come_later_pin_the_version(copy: Path) -> None:
     weights = copy / "acme/base/model.safetensors"
     shutil.move(weights, copy.parent / "aside")

@@ -151,6 +151,24 @@ def test_a_store_of_files_that_was_moved_is_read(tmp_path: Path) -> None:
     assert len(edges(found)) == 1
 
 
+def test_artefacts_beside_the_store_are_the_logged_model(tmp_path: Path) -> None:
+    database(tmp_path)
+    place = tmp_path / "made" / BASE
+    place.parent.mkdir()
+    shutil.move(tmp_path / "mlruns/1/models" / BASE / "artifacts", place)
+    with sqlite3.connect(tmp_path / "mlflow.db") as db:
+        row = (place.as_uri(), BASE)
+        db.execute("UPDATE logged_models SET artifact_location = ? WHERE model_id = ?", row)
+    db.close()
+    (tmp_path / "child").mkdir()
+    (tmp_path / "child/README.md").write_text(f"---\nbase_model: made/{BASE}/model\n---\n")
+    found = import_families([tmp_path])
+    digest = weights_digest(load_file(place / "model/model.safetensors"))
+    assert [one.id for one in found.graph.models() if one.digest == digest] == [f"base--{BASE}"]
+    assert (f"base--{BASE}", "child", "bases") in edges(found)
+    assert Kind.SAME_WEIGHTS not in {one.kind for one in found.findings}
+
+
 @pytest.mark.parametrize(
     "place", ["s3://bucket/x", "mlflow-artifacts:/1", "/etc", "file:///etc", ""]
 )

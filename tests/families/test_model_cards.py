@@ -7,6 +7,7 @@ import pytest
 from disinherit.common.errors import DataError
 from disinherit.families.evidence import Kind, Relation, Source
 from disinherit.families.model_cards import claims_of_card, describes_model, parent_name, read_card
+from disinherit.families.reading import MOST_TEXT
 
 Named = tuple[str, Source, Relation]
 
@@ -68,7 +69,18 @@ BASES, RELATION, TAGS = Source.BASES, Source.RELATION, Source.TAGS
         ("base_model: {a: b}", [], [Kind.UNREADABLE]),
         (f"base_model: {'x' * 600}", [], [Kind.UNREADABLE]),
         ('base_model: "a\\u202eb"', [], [Kind.UNREADABLE]),
-        ("base_model: ''", [], [Kind.UNREADABLE]),
+        # As PEFT writes it of a model without a name.
+        ("base_model: ''\ntags: ['base_model:adapter:', lora]", [], []),
+        (
+            "base_model: 7\ntags: ['base_model:a/b']",
+            [("a/b", TAGS, Relation.UNKNOWN)],
+            [Kind.UNREADABLE],
+        ),
+        (
+            f"base_model: a/b\ntags: ['base_model:{'x' * 600}']",
+            [("a/b", BASES, Relation.FINETUNE)],
+            [Kind.UNREADABLE],
+        ),
         ("base_model: null", [], []),
         ("base_model: []", [], []),
     ],
@@ -96,6 +108,19 @@ def test_windows_lines_and_byte_order_mark_are_read(tmp_path: Path) -> None:
 def test_an_empty_head_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\n---\ntext")
     assert read_card(tmp_path / "README.md") == {}
+
+
+def test_what_follows_the_head_is_not_read(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    for rest in (b"caf\xe9", b"x" * 2 * MOST_TEXT):
+        card.write_bytes(b"---\nbase_model: a/b\n---\n" + rest)
+        assert read_card(card) == {"base_model": "a/b"}
+    card.write_bytes(b"---\nbase_model: \xe9\n---\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        read_card(card)
+    card.write_bytes(b"---\nbase_model: a/b\n" + b"#" * MOST_TEXT + b"\n---\n")
+    with pytest.raises(DataError, match="metadata of at most"):
+        read_card(card)
 
 
 def test_control_characters_are_refused_in_names() -> None:

@@ -14,7 +14,7 @@ from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.families.evidence import Evidence, Kind, Weights
 from disinherit.families.weight_files import groups, weights_of
-from disinherit.families.weights import files_weights, tensors_weights
+from disinherit.families.weights import NO_WEIGHTS, files_weights, tensors_weights
 
 DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),
@@ -91,7 +91,10 @@ def test_pickles_are_never_opened_and_pinned_by_their_bytes(tmp_path: Path) -> N
 def one(folder: Path, *names: str, adapter: bool = False) -> tuple[list[str], list[Kind]]:
     """The files that are taken as the model in a folder with some files, and findings."""
     for name in names:
-        save_file({name: torch.ones(1)}, folder / name)
+        if name in INDEXES:
+            (folder / name).write_text(json.dumps({"weight_map": INDEXES[name]}))
+        else:
+            save_file({name: torch.ones(1)}, folder / name)
     evidence = Evidence()
     found, _ = groups({name: folder / name for name in names}, adapter, "m", evidence)
     if found is not None:
@@ -100,6 +103,13 @@ def one(folder: Path, *names: str, adapter: bool = False) -> tuple[list[str], li
     return taken, [finding.kind for finding in evidence.findings]
 
 
+INDEXES = {
+    "model.safetensors.index.json": {"w": "a.safetensors", "v": "b.safetensors"},
+    "pytorch_model.bin.index.json": {"w": 7},
+}
+"""Name of an index -> what it says."""
+
+INDEX, NO_INDEX = INDEXES
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
 
@@ -114,6 +124,16 @@ SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
         (["odd.safetensors"], ["odd.safetensors"], []),
         (["odd.safetensors", "other.safetensors"], [], [Kind.WEIGHTS]),
         (["model.safetensors", "model.fp16.safetensors"], ["model.safetensors"], []),
+        (["a.safetensors", "b.safetensors", INDEX], ["a.safetensors", "b.safetensors"], []),
+        (["a.safetensors", INDEX], ["a.safetensors"], [Kind.WEIGHTS]),
+        ([INDEX], [], [Kind.WEIGHTS]),
+        (
+            [INDEX, *SHARDS, "a.safetensors", "b.safetensors"],
+            ["a.safetensors", "b.safetensors"],
+            [],
+        ),
+        (["model.safetensors", "a.safetensors", INDEX], ["model.safetensors"], []),
+        ([NO_INDEX, "pytorch_model.bin"], ["pytorch_model.bin"], []),
         ([], [], []),
     ],
 )
@@ -121,6 +141,19 @@ def test_what_loading_would_take_is_taken(
     names: list[str], taken: list[str], kinds: list[Kind], tmp_path: Path
 ) -> None:
     assert one(tmp_path, *names) == (taken, kinds)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "m.gguf"])
+def test_a_pointer_of_git_lfs_is_no_weights(name: str, tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n"
+    (tmp_path / name).write_text(pointer)
+    evidence = Evidence()
+    found, ggufs = groups({name: tmp_path / name}, False, "m", evidence)
+    (group,) = [*ggufs, *([] if found is None else [found])]
+    assert weights_of(group, "m", evidence) == NO_WEIGHTS
+    (one,) = evidence.findings
+    assert one.kind is Kind.WEIGHTS
+    assert f"Expected weights in {name}, but got a pointer of Git LFS" in one.text
 
 
 def test_adapter_beside_whole_weights_is_taken_and_listed(tmp_path: Path) -> None:
