@@ -26,7 +26,7 @@ from disinherit.families.kinship import (
 )
 from disinherit.families.reading import is_inside
 from disinherit.families.sampling import Sample, sample
-from disinherit.families.weight_files import grouped
+from disinherit.families.weight_files import grouped, is_index, read_indexes
 
 RELATED = 0.4
 """Distance up to which models with the same tensors count as related."""
@@ -94,9 +94,10 @@ def discover(folder: Path, bases: Sequence[str] = (), start: Path | None = None)
     known = {one.name for one in samples}
     for base in bases:
         if base not in known:
+            why = f"which was not read: {unread[base]}" if base in unread else "which is none."
             raise DataError(
-                f"Expected bases among the models of {folder}, but got {base!r}; they are "
-                f"{', '.join(sorted(known)[:20])}."
+                f"Expected bases among the models of {folder} ({', '.join(sorted(known)[:20])}), "
+                f"but got {base!r}, {why}"
             )
     begun = None if start is None else sample(start.name, [start])
     kin: list[Kin] = []
@@ -109,16 +110,23 @@ def discover(folder: Path, bases: Sequence[str] = (), start: Path | None = None)
 
 
 def _read(folder: Path) -> tuple[list[Sample], dict[str, str]]:
-    top, samples, unread = folder.resolve(), [], {}
+    top, samples = folder.resolve(), []
+    unread: dict[str, str] = {}
     for place, folders, names in os.walk(top):
         folders.sort()
         path = Path(place)
         files = {
             name: path / name
             for name in sorted(names)
-            if name.endswith(".safetensors") and is_inside(path / name, top)
+            if (name.endswith(".safetensors") or is_index(name)) and is_inside(path / name, top)
         }
-        groups = [one for one in grouped(files) if one.stem != "adapter_model"]
+        indexes, faults = read_indexes(files)
+        unread |= {one.relative_to(top).as_posix(): text for one, text in faults}
+        weights = {name: one for name, one in files.items() if not is_index(name)}
+        found = grouped(weights, indexes)
+        groups = [
+            one for one in found if one.stem != "adapter_model" and one.ending == "safetensors"
+        ]
         for group in groups:
             whole = path if len(groups) == 1 and path != top else path / group.stem
             name = whole.relative_to(top).as_posix()

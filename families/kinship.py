@@ -15,21 +15,30 @@ SMALL_ERROR = 0.15
 """Largest error of a quantised copy, relative to its original; 4 bits make 0.07 to 0.1."""
 
 _EXACT = 1e-4  # of an average, relative to the distance of its parents
+_ROUNDED = 0.3  # the same where it is rounded to a shorter dtype: no more, or nothing can be told
 _CAST = {"bfloat16": 2.0**-8, "float16": 2.0**-10}
+"""Dtype -> largest error of a rounded value, relative to it."""
+
+_ODD = 0.001  # of the values may be farther off
+_TINY = 1e-7  # below which any error will do
 _MORE_ZEROS = 0.02
 _LARGEST_RANK = 64
-_ENERGY = 1 - 1e-6
+_LEFT = 1e-6  # of the energy of an update, outside its rank
+_ABOVE_NOISE = 8  # times the energy of rounding, for the rank of an update to be told
 
 
 def is_cast(child: Sample, parent: Sample) -> bool:
     """Whether a model has the values of another, rounded to a shorter dtype."""
-    if child.dtypes == parent.dtypes or len(child.dtypes) != 1:
+    error = _rounding(child)
+    if child.dtypes == parent.dtypes or child.quantised or parent.quantised or error is None:
         return False
-    error = _CAST.get(next(iter(child.dtypes)))
-    if error is None or child.quantised or parent.quantised:
-        return False
-    near = np.abs(child.values - parent.values) <= error * np.abs(parent.values) + 1e-7
-    return bool(near.mean() > 0.999 and np.any(child.values != parent.values))
+    odd = np.abs(child.values - parent.values) > error * np.abs(parent.values) + _TINY
+    return bool(odd.mean() < _ODD and np.any(child.values != parent.values))
+
+
+def _rounding(sampled: Sample) -> float | None:
+    """Return the largest relative error of values in a model's dtype; `None` in a longer one."""
+    return _CAST.get(next(iter(sampled.dtypes))) if len(sampled.dtypes) == 1 else None
 
 
 def zeroed(child: Sample, parent: Sample) -> float:
@@ -37,7 +46,7 @@ def zeroed(child: Sample, parent: Sample) -> float:
     gone = (child.values == 0) & (parent.values != 0)
     same = child.values[~gone] == parent.values[~gone]
     share = float(gone.mean())
-    return share if share > _MORE_ZEROS and bool(same.all()) else 0.0
+    return share if _MORE_ZEROS < share < 1 and bool(same.all()) else 0.0
 
 
 def unchanged(child: Sample, parent: Sample) -> float:
@@ -60,16 +69,26 @@ def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[str, float], 
     Returns:
         Names and shares; nothing if it is no average of any of them.
     """
+    error = _rounding(child)
     for count in (2, 3):
         for parents in combinations(others, count):
             last = parents[-1].values
             steps = np.stack([one.values - last for one in parents[:-1]], 1)
             wanted = child.values - last
-            found, *_ = np.linalg.lstsq(steps, wanted, rcond=None)
+            sizes = np.ones_like(last)
+            if error is not None:  # the largest error of each value, by which it counts
+                largest = np.max([np.abs(one.values) for one in (child, *parents)], axis=0)
+                sizes = error * largest + np.float32(_TINY)
+            found, *_ = np.linalg.lstsq(steps / sizes[:, None], wanted / sizes, rcond=None)
             weights = [*map(float, found), 1 - float(found.sum())]
-            error = _norm(wanted - steps @ found)
-            scale = min(_norm(step) for step in steps.T)
-            if min(weights) > 0.02 and error <= _EXACT * scale:
+            wrong = wanted - steps @ found
+            if error is None:
+                fits = _norm(wrong) <= _EXACT * min(_norm(step) for step in steps.T)
+            else:
+                nearest = min(_norm(child.values - one.values) for one in parents)
+                few = float((np.abs(wrong) > sizes).mean()) < _ODD
+                fits = few and _norm(wrong) <= _ROUNDED * nearest
+            if min(weights) > 0.02 and fits:
                 return tuple((one.name, w) for one, w in zip(parents, weights, strict=True))
     return ()
 
@@ -77,7 +96,9 @@ def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[str, float], 
 def rank_of_update(child: Sample, parent: Sample) -> int:
     """Return the rank of what changed in the matrices that differ; 0 if it is not low.
 
-    Low is at most 64 and a quarter of the smaller side.  At most three matrices are looked at.
+    What rounding to the model's dtype adds does not count, and if that is much of what changed, no
+    rank can be told.  Low is at most 64 and a quarter of the smaller side.  At most three matrices
+    are looked at, and of a large one some rows and columns (`matrix`).
     """
     changed = [
         name
@@ -87,13 +108,19 @@ def rank_of_update(child: Sample, parent: Sample) -> int:
     ranks = []
     for name in changed[:3]:
         try:
-            update = matrix(child, name).astype(np.float64) - matrix(parent, name)
+            whole = matrix(child, name).astype(np.float64)
+            update = whole - matrix(parent, name)
         except DataError:  # no matrix
             return 0
+        if not np.isfinite(update).all() or not update.any():  # where the sample did not look
+            return 0
         sizes = np.linalg.svd(update, compute_uv=False) ** 2
-        total = sizes.sum()
-        rank = int((np.cumsum(sizes) < _ENERGY * total).sum()) + 1
-        if rank > min(_LARGEST_RANK, min(update.shape) // 4):
+        # The error is even between minus and plus its largest, whose mean square is a third.
+        noise = float((whole**2).sum()) * (_rounding(child) or 0.0) ** 2 / 3
+        total = float(sizes.sum())
+        left = total - np.cumsum(sizes)
+        rank = int((left > max(_LEFT * total, noise)).sum()) + 1
+        if total < _ABOVE_NOISE * noise or rank > min(_LARGEST_RANK, min(update.shape) // 4):
             return 0
         ranks.append(rank)
     return max(ranks, default=0)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from disinherit.common.errors import DataError
+from disinherit.common.limits import shown
 from disinherit.common.text import one_line
 from disinherit.families.weights import Place, tensor_places
 
@@ -24,6 +25,9 @@ Numbers = NDArray[np.float32]
 
 MOST = 16_384
 """Most places of a model that are looked at, about."""
+
+MOST_SIDE = 256
+"""Most rows, and most columns, of a matrix that is looked at closer."""
 
 _LEAST = 64
 _TYPES = {
@@ -68,11 +72,13 @@ def sample(name: str, paths: Sequence[Path]) -> Sample:
         paths: its safetensors files.
 
     Raises:
-        DataError: if a file cannot be read or is malformed, has no tensor of floats, or quantised
-            ones are not described as bitsandbytes does it.
+        DataError: if a file cannot be read or is malformed, has no tensor of floats, values that
+            are not finite, or quantised tensors that are not described as bitsandbytes does it.
     """
     try:
         return _sample(name, paths)
+    except DataError:
+        raise
     except (LookupError, TypeError, ValueError) as error:
         reason = one_line(f"{type(error).__name__} {error}", 200)
         raise DataError(
@@ -92,7 +98,12 @@ def _sample(name: str, paths: Sequence[Path]) -> Sample:
     for one, shape in sorted(shapes.items()):
         size = math.prod(shape)
         count = min(size, max(_LEAST, MOST * size // total))
-        values = _values(one, places, np.arange(count, dtype=np.int64) * size // max(count, 1))
+        values = _values(one, places, _spread(size, count))
+        if not np.isfinite(values).all():
+            raise DataError(
+                f"Expected finite values in {name}, but {shown(one)} has others. Such a model is "
+                "like no other: leave it out, or take a version of before."
+            )
         parts[one] = slice(at, at + count)
         found.append(values)
         at += count
@@ -109,7 +120,10 @@ def _sample(name: str, paths: Sequence[Path]) -> Sample:
 
 
 def matrix(sampled: Sample, name: str) -> Numbers:
-    """Return a whole tensor of a model, `[rows, columns]`, for those with two dimensions.
+    """Return some rows of a tensor with two dimensions, at some columns, evenly spread.
+
+    All of them, up to `MOST_SIDE` of each: what is looked at does not grow with the model.  A part
+    of a matrix has at most its rank, and of a matrix of low rank mostly just that.
 
     Raises:
         DataError: if it has another number of dimensions.
@@ -118,7 +132,14 @@ def matrix(sampled: Sample, name: str) -> Numbers:
     shape = _shape(name, places)
     if shape is None or len(shape) != 2:
         raise DataError(f"Expected a matrix, but got {name!r} with {shape}.")
-    return _values(name, places, np.arange(math.prod(shape), dtype=np.int64)).reshape(shape)
+    rows, columns = (_spread(side, min(side, MOST_SIDE)) for side in shape)
+    at = (rows[:, None] * shape[1] + columns).reshape(-1)
+    return _values(name, places, at).reshape(len(rows), len(columns))
+
+
+def _spread(size: int, count: int) -> NDArray[np.int64]:
+    """Return so many places of a row of some size, evenly spread."""
+    return np.arange(count, dtype=np.int64) * size // max(count, 1)
 
 
 def _shape(name: str, places: Mapping[str, Place]) -> tuple[int, ...] | None:

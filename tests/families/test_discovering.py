@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from disinherit.common.errors import DataError
 from disinherit.common.recipes.averages import average
 from disinherit.families.discovering import Discovered, discover
+from disinherit.families.sampling import MOST_SIDE, matrix, sample
 
 Weights = dict[str, Tensor]
 PARENTS: Mapping[str, set[str]] = {
@@ -166,6 +167,60 @@ def test_damaged_files_and_models_without_floats_are_listed(tmp_path: Path) -> N
     assert sorted(found.unread) == ["counts", "damaged", "part"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_diverged_is_listed_and_others_are_found(value: float, tmp_path: Path) -> None:
+    base = dict(make().state_dict())
+    models = {
+        "base": base,
+        "tuned": {n: one + 0.01 * torch.randn_like(one) for n, one in base.items()},
+    }
+    models["odd"] = {**models["tuned"], "0.weight": torch.full((64, 64), value)}
+    for name, one in models.items():
+        save_file(one, tmp_path / f"{name}.safetensors")
+    found = discover(tmp_path, ["base"])
+    assert edges(found) == {"tuned": {"base"}}
+    assert found.unread["odd"].startswith("Expected finite values in odd, but '0.weight'")
+    with pytest.raises(DataError, match="got 'odd', which was not read: Expected finite"):
+        discover(tmp_path, ["odd"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_merges_in_a_short_dtype_are_found(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Their values are rounded; without a bound for that, a merge looks like a parent of both."""
+    start = {name: torch.randn(96, 96) for name in ("a", "b")}
+    short = {"base": {name: one.to(dtype) for name, one in start.items()}}
+    for child in ("x", "y", "z"):
+        moved = {
+            name: one.float() + 0.02 * torch.randn(96, 96) for name, one in short["base"].items()
+        }
+        short[child] = {name: one.to(dtype) for name, one in moved.items()}
+    for name, parts in (("xy", {"x": 0.7, "y": 0.3}), ("xyz", {"x": 0.4, "y": 0.4, "z": 0.2})):
+        wide = average([({n: v.float() for n, v in short[p].items()}, w) for p, w in parts.items()])
+        short[name] = {key: one.to(dtype) for key, one in wide.items()}
+    low = torch.randn(96, 2) @ torch.randn(2, 96) / 40
+    short["folded"] = {name: (one.float() + low).to(dtype) for name, one in short["base"].items()}
+    for name, one in short.items():
+        save_file(one, tmp_path / f"{name}.safetensors")
+    found = discover(tmp_path, ["base"])
+    expected = {name: {"base"} for name in ("x", "y", "z", "folded")}
+    assert edges(found) == {**expected, "xy": {"x", "y"}, "xyz": {"x", "y", "z"}}
+    by_name = {one.child: one for one in found.kin}
+    assert dict(by_name["xy"].parents)["x"] == pytest.approx(0.7, abs=0.01)
+    assert "rank 2" in by_name["folded"].evidence
+
+
+def test_of_a_large_matrix_a_part_is_looked_at(tmp_path: Path) -> None:
+    base = torch.randn(700, 900)
+    low = torch.randn(700, 3) @ torch.randn(3, 900) / 40
+    for name, one in (("base", base), ("folded", base + low)):
+        save_file({"w": one}, tmp_path / f"{name}.safetensors")
+    (kin,) = discover(tmp_path, ["base"]).kin
+    assert "rank 3" in kin.evidence
+    looked = matrix(sample("base", [tmp_path / "base.safetensors"]), "w")
+    assert looked.shape == (MOST_SIDE, MOST_SIDE)
+    assert looked[1, 2] == base[2, 7]
+
+
 def test_quantised_tensors_that_are_described_wrongly_are_listed(tmp_path: Path) -> None:
     whole, row = torch.zeros(2, 4, dtype=torch.int8), torch.ones(1)
     state = "m.weight.quant_state.bitsandbytes__nf4"
@@ -187,7 +242,7 @@ def test_quantised_tensors_that_are_described_wrongly_are_listed(tmp_path: Path)
 
 def test_wrong_bases_and_folders_are_refused(tmp_path: Path) -> None:
     save_file(dict(make().state_dict()), tmp_path / "a.safetensors")
-    with pytest.raises(DataError, match="but got 'b'; they are a"):
+    with pytest.raises(DataError, match=r"\(a\), but got 'b', which is none"):
         discover(tmp_path, ["b"])
     with pytest.raises(DataError, match="Expected a folder with weights"):
         discover(tmp_path / "none")
