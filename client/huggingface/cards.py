@@ -18,6 +18,7 @@ from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import unlearning_pb2 as pb
 
 _CARD = "README.md"
+_SNAPSHOTS, _CACHED = "snapshots", "models--"
 _TAGS = ("disinherit", "unlearned")
 
 
@@ -83,8 +84,14 @@ def supersede_card(folder: Path, new_version: str) -> None:
         new_version: id of the new one on the hub, or a path.
 
     Raises:
-        InputError: if the card that is there cannot be read.
+        InputError: if the card that is there cannot be read, or is in the cache of the hub.
     """
+    if folder.parent.name == _SNAPSHOTS and folder.parent.parent.name.startswith(_CACHED):
+        raise InputError(
+            f"Expected a folder of your own to write {new_version!r} into its card, but {folder} "
+            "is in the cache of the hub, which keeps what others published. Write new_version into "
+            "the card of the repository there."
+        )
     card = _read(folder)
     card.data.new_version = new_version
     card.save(folder / _CARD)

@@ -1,6 +1,8 @@
 """Models of transformers and PEFT from folders, and their architecture without weights."""
 
 import copy
+import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import transformers
 from torch import nn
 
 from disinherit.client.huggingface.quantised import is_quantised_config, load_quantised
-from disinherit.common.errors import CheckpointError, InputError
+from disinherit.common.errors import CheckpointError, DisinheritError, InputError
+from disinherit.common.text import one_line
 
 _ADAPTER = "adapter_config.json"
 _CONFIG = "config.json"
+_BROUGHT = "base_model.model."
+"""What names of an adapter's tensors begin with that take the place of the base's."""
 
 
 def find_folder(source: str | Path) -> Path:
@@ -52,7 +57,9 @@ def load_model(folder: Path) -> nn.Module:
             return _load_adapter(folder)
         if (folder / _CONFIG).is_file():
             return _load(str(folder), None)
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
+    except DisinheritError:
+        raise
+    except Exception as error:  # whatever the libraries raise about files that are not theirs
         raise CheckpointError(
             f"Expected a model of transformers or PEFT in {folder}, but it cannot be loaded",
             foreign=" ".join(str(error).split()),
@@ -71,21 +78,39 @@ def _load_adapter(folder: Path) -> nn.Module:
             f"Expected {folder / _ADAPTER} with base_model_name_or_path, but got none."
         )
     local = folder / base
-    model = _load(str(local) if local.is_dir() else base, config.task_type)
-    adapted: nn.Module = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    given = {
+        key.removeprefix(_BROUGHT)
+        for key in peft.utils.load_peft_weights(str(folder), device="cpu")
+    }
+    model = _load(str(local) if local.is_dir() else base, config.task_type, given)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        adapted: nn.Module = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    for one in said:  # what is not in its file would be random
+        if "missing adapter keys" in str(one.message):
+            raise CheckpointError(
+                f"Expected {folder} with all weights of its adapter, but some are missing. Write "
+                "it with save_pretrained, by the PEFT that made it",
+                foreign=one_line(str(one.message), 200),
+            )
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return adapted
 
 
-def _load(name: str, task: str | None) -> nn.Module:
-    """Load a model as the class that its configuration names, else as the task of its adapter."""
+def _load(name: str, task: str | None, given: Collection[str] = ()) -> nn.Module:
+    """Load a model as the class that its configuration names, else as the task of its adapter.
+
+    Weights that an adapter gives, such as those of its head, may be missing.
+    """
     config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
-    named = (config.architectures or [""])[0]
+    listed = config.architectures
+    named = str(listed[0]) if isinstance(listed, list) and listed else ""
     kind: Any = getattr(transformers, named, None)
     if task == "SEQ_CLS":
         kind = transformers.AutoModelForSequenceClassification
     elif task == "CAUSAL_LM":
         kind = transformers.AutoModelForCausalLM
-    if kind is None:
+    if not (isinstance(kind, type) and hasattr(kind, "from_pretrained")):
         raise InputError(
             f"Expected {name} to name a class of transformers as its architecture, but got "
             f"{named!r}. Give the model itself."
@@ -95,8 +120,8 @@ def _load(name: str, task: str | None) -> nn.Module:
     model, found = kind.from_pretrained(
         name, dtype="auto", local_files_only=True, output_loading_info=True
     )
-    missing = sorted(found["missing_keys"])
-    if missing and task is None:
+    missing = sorted(set(found["missing_keys"]).difference(given))
+    if missing:
         raise CheckpointError(
             f"Expected {name} with all weights of {type(model).__name__}, but {missing[0]!r} is "
             f"one of {len(missing)} missing. Give a folder of this very class."

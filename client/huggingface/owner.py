@@ -28,6 +28,7 @@ from disinherit.client.huggingface.models import (
     without_weights,
 )
 from disinherit.client.huggingface.names import own_weights, trainable, without_tied_names
+from disinherit.client.huggingface.quantised import is_quantised_config
 from disinherit.client.huggingface.saving import save_model
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
@@ -318,7 +319,8 @@ class HuggingFaceOwner:
             model_id: the version.
             folder: the new folder.
             base_model: id on the hub, or path, for the card: of what it was made of, by default
-                as it was added; for an adapter that of its base, by default as PEFT has it.
+                as it was added; for an adapter that of its base, by default as PEFT has it; for a
+                quantised copy that of its original, by default as the card has it.
             attestation: where the attestation of the request is, for the card.
             max_shard_size: largest file of weights.
 
@@ -329,6 +331,7 @@ class HuggingFaceOwner:
         record = self.store.record(model_id)
         kept, folder = self._of(record), Path(folder)
         adapted = hasattr(kept.hollow, "peft_config")
+        copied = is_quantised_config(getattr(kept.hollow, "config", None))
         changed = adapted and self._has_changed_base(record, kept)
         base = save_model(
             lambda: self.load(model_id),
@@ -342,8 +345,8 @@ class HuggingFaceOwner:
             write_card(
                 folder,
                 made_by,
-                base_model=base_model or (base if adapted else kept.origin),
-                relation="adapter" if adapted else "finetune",
+                base_model=base_model or (base if adapted else "" if copied else kept.origin),
+                relation="adapter" if adapted else "quantized" if copied else "finetune",
                 made_of=kept.origin,
                 attestation=attestation,
             )
@@ -356,7 +359,8 @@ class HuggingFaceOwner:
             new_version: id on the hub, or path, of the new version.
 
         Raises:
-            InputError: if it came from no folder, or its card cannot be read.
+            InputError: if it came from no folder, from the cache of the hub, or its card cannot be
+                read.
         """
         folder = self._of(self.store.record(model_id)).folder
         if folder is None:

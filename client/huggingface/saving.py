@@ -12,6 +12,9 @@ _WEIGHTS = (
 )
 """Ends of names of files that may hold weights of before."""
 
+_OF_BEFORE = ("mergekit_config.yml",)
+"""Files that say of what the version before was made: the new one was not made of that."""
+
 BASE = "base"
 """Folder of the base model in that of an adapter."""
 
@@ -25,6 +28,8 @@ def save_model(
     max_shard_size: str,
 ) -> str:
     """Write a model into a new folder, with all that its old folder has beside weights.
+
+    How the old one was merged stays behind: an import would take it for that of the new one.
 
     Args:
         load: loads the model; one with an adapter is taken apart for its base.
@@ -43,7 +48,8 @@ def save_model(
         raise InputError(f"Expected a new or empty folder for a version, but {folder} is not.")
     folder.mkdir(parents=True, exist_ok=True)
     for file in sorted(source.iterdir()) if source is not None else ():
-        if file.is_file() and not file.name.endswith(tuple(_WEIGHTS)):
+        stays = file.name.endswith(tuple(_WEIGHTS)) or file.name in _OF_BEFORE
+        if file.is_file() and not stays:
             shutil.copyfile(file, folder / file.name)
     model = load()
     if not hasattr(model, "peft_config"):

@@ -199,7 +199,7 @@ def test_a_class_is_forgotten_in_merges_and_copies_too(
 ) -> None:
     names = {name: value for name, value in walked.names.items() if name != "__builtins__"}
     acme = tmp_path / "models/acme"
-    shutil.copytree(walked.folder / "models/acme", acme, ignore=lambda *_: ["int8-2"])
+    shutil.copytree(walked.folder / "models/acme", acme, ignore=lambda *_: ["int8-2", "news-2"])
     zoo.rewrite(acme / "lora/adapter_config.json", base_model_name_or_path=str(acme / "base"))
     monkeypatch.chdir(tmp_path)
     exec(OPENED, names)
@@ -228,6 +228,16 @@ def test_a_copy_is_computed_from_what_became_of_its_parent(
         )
         again = compute(Recipe(copy), [Parent(lambda: source, 1.0)], made)
     assert all(torch.equal(value, again[name]) for name, value in made.items())
+
+
+def test_saved_versions_are_imported_with_what_they_were_made_of(walked: Walked) -> None:
+    found = zoo.imported(walked.folder / "models").graph
+    (edge,) = found.parents("acme--int8-2")
+    assert (edge.parent, edge.recipe, edge.source) == ("acme--news-2", Recipe("int8"), "relation")
+    assert [edge.parent for edge in found.parents("acme--news-2")] == ["acme--news"]
+    with walked.names["open_owner"]() as lab:
+        digests = {record.digest for record in lab.store.records() if "~" in record.id}
+    assert {found.model(f"acme--{name}-2").digest for name in ("news", "int8")} <= digests
 
 
 def test_a_saved_copy_keeps_its_integers_and_loads_with_its_library(walked: Walked) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from disinherit.client.roots import training
 from disinherit.client.roots.distillation import RootDistillation
@@ -24,6 +24,7 @@ require()
 pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in v6:FutureWarning")
 
 from disinherit.client.huggingface.owner import HuggingFaceOwner  # noqa: E402
+from tests.support import zoo  # noqa: E402
 
 
 @pytest.fixture
@@ -95,6 +96,54 @@ def test_an_adapter_is_loaded_with_its_base(owner: HuggingFaceOwner, tmp_path: P
     assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("lacking", ["base", "adapter"])
+def test_an_adapter_without_all_weights_is_refused(
+    owner: HuggingFaceOwner, tmp_path: Path, lacking: str
+) -> None:
+    """Its model would be random where they are missing, and another one at each start."""
+    bert().save_pretrained(tmp_path / "base")
+    loaded = library().BertForSequenceClassification.from_pretrained(tmp_path / "base")
+    lora(loaded, ["query"], task_type="SEQ_CLS").save_pretrained(tmp_path / "adapter")
+    base, own = tmp_path / "base/model.safetensors", tmp_path / "adapter/adapter_model.safetensors"
+    cut(base, "classifier")  # the adapter brings it
+    owner.add("whole", tmp_path / "adapter", texts(6, 1))
+    cut(*((base, "key.bias") if lacking == "base" else (own, "lora_A")))
+    with pytest.raises(CheckpointError, match="with all weights of"):
+        owner.add("damaged", tmp_path / "adapter", texts(6, 1))
+
+
+def cut(file: Path, part: str) -> None:
+    """Take tensors out of a file."""
+    kept = {name: value for name, value in load_file(file).items() if part not in name}
+    save_file(kept, file, metadata={"format": "pt"})
+
+
+def test_a_merged_model_is_saved_without_the_config_of_its_merge(
+    owner: HuggingFaceOwner, tmp_path: Path
+) -> None:
+    llama().save_pretrained(tmp_path / "old")
+    (tmp_path / "old/mergekit_config.yml").write_text("merge_method: linear\n")
+    (tmp_path / "old/notes.txt").write_text("kept")
+    owner.add("m", tmp_path / "old", sequences(3, 1))
+    owner.save("m", tmp_path / "new")
+    names = {file.name for file in (tmp_path / "new").iterdir()}
+    assert "notes.txt" in names
+    assert "mergekit_config.yml" not in names
+
+
+def test_a_card_in_the_cache_of_the_hub_stays_as_it_was_published(
+    owner: HuggingFaceOwner, tmp_path: Path
+) -> None:
+    llama().save_pretrained(tmp_path / "plain")
+    zoo.card(tmp_path / "plain", license="mit")
+    snapshot = zoo.cached(tmp_path / "hub", "acme/tiny", "a" * 40, tmp_path / "plain")
+    owner.add("m", snapshot, sequences(3, 1))
+    before = (snapshot / "README.md").read_bytes()
+    with pytest.raises(InputError, match="in the cache of the hub"):
+        owner.supersede("m", "acme/tiny-2")
+    assert (snapshot / "README.md").read_bytes() == before
+
+
 def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="some data of model 'm'"):
         owner.add("m", llama())
@@ -120,6 +169,14 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
     )
     with pytest.raises(CheckpointError, match="'classifier.bias' is one of 2 missing"):
         owner.add("b", tmp_path / "headless", texts(2, 1))
+    file = tmp_path / "headless/model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"headless, but it cannot be loaded: "):
+        owner.add("b", tmp_path / "headless", texts(2, 1))
+    for named in ("pipeline", "Nobody", 7):
+        zoo.rewrite(tmp_path / "headless/config.json", architectures=[named])
+        with pytest.raises(InputError, match="Expected .* to name a class of transformers"):
+            owner.add("b", tmp_path / "headless", texts(2, 1))
     del owner._kept["m"]
     with pytest.raises(InputError, match="was not added to its owner since"):
         owner.network(record)
