@@ -146,6 +146,10 @@ def family(
         Path | None,
         typer.Option(help="Keep what is finished here, so that a run that was stopped goes on."),
     ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(help="Measure this request only, such as 'twenty authors'. Repeat."),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
@@ -160,7 +164,7 @@ def family(
         from disinherit.simulations.family.running import measure
 
         with progress() as say:
-            measure(out, range(seeds), say, quick=quick, work=work)
+            measure(out, range(seeds), say, quick=quick, work=work, only=request or [])
     measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -70,6 +70,7 @@ def measure(
     *,
     quick: bool,
     work: Path | None = None,
+    only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Run the benchmark on one thread for each seed, and store each cell when it is measured.
 
@@ -81,14 +82,21 @@ def measure(
         say: is told what is going on.
         quick: whether to take the small family.
         work: folder for what is finished of a seed; a run that was stopped goes on from there.
+        only: names of the requests to measure; all of the family's without any.
 
     Returns:
         `environment`, and `runs`, the figures of each seed.
 
     Raises:
-        DataError: if the real texts are not there, or the file or folder is of another family.
+        DataError: if the real texts are not there, the file or folder is of another family, or it
+            has no such request.
     """
     plan = QUICK_PLAN if quick else FULL_PLAN
+    for name in only:
+        if name not in plan.requests:
+            raise DataError(
+                f"Expected requests among {', '.join(map(repr, plan.requests))}, but got {name!r}."
+            )
     measured: dict[str, Any] = {"environment": environment("cpu"), "runs": []}
     if file.exists():
         measured = read_figures(file)
@@ -103,11 +111,12 @@ def measure(
         for seed in seeds:
             there = [one for one in measured["runs"] if one["seed"] == seed]
             earlier: Mapping[str, Any] = there[0] if there else _NOTHING
-            if not lacking(earlier, plan):
+            if not lacking(earlier, plan, only):
                 continue
             told = partial(_say, say, f"seed {seed}")
             store = partial(_store, file, measured)
-            run(plan, seed, told, finished(work, plan, seed), known=earlier, store=store)
+            done = finished(work, plan, seed)
+            run(plan, seed, told, done, known=earlier, store=store, only=only)
     finally:
         torch.set_num_threads(threads)
     return measured
@@ -134,12 +143,15 @@ def finished(work: Path | None, plan: FamilyPlan, seed: int) -> Finished:
     return Finished(folder, f"{plan}, members {', '.join(MEMBERS)}")
 
 
-def lacking(known: Mapping[str, Any], plan: FamilyPlan) -> dict[str, list[str]]:
+def lacking(
+    known: Mapping[str, Any], plan: FamilyPlan, only: Collection[str] = ()
+) -> dict[str, list[str]]:
     """Return what the figures of a seed lack: request -> methods whose cells are not there.
 
     Args:
         known: figures of the seed, as `run` stores them.
         plan: what is measured.
+        only: names of the requests to look at; all without any.
     """
     found = {
         name: [
@@ -148,6 +160,7 @@ def lacking(known: Mapping[str, Any], plan: FamilyPlan) -> dict[str, list[str]]:
             if not _is_whole(known["requests"].get(name, {}).get("rows", {}).get(method))
         ]
         for name in plan.requests
+        if not only or name in only
     }
     return {name: methods for name, methods in found.items() if methods}
 
@@ -164,6 +177,7 @@ def run(
     *,
     known: Mapping[str, Any] = _NOTHING,
     store: Callable[[dict[str, Any]], None] = lambda found: None,
+    only: Collection[str] = (),
 ) -> dict[str, Any]:
     """Train a family, carry out each request by each method, and measure all members.
 
@@ -174,6 +188,7 @@ def run(
         done: what is finished of it.
         known: figures of the seed that are there; its whole cells are not measured again.
         store: is given the figures so far after each cell.
+        only: names of the requests to measure; all without any.
 
     Returns:
         Figures as JSON has them: `requests` -> name -> `rows` -> method -> member -> figures, with
@@ -194,7 +209,7 @@ def run(
         "training_cpu_seconds": family.cpu_seconds,
         "requests": {name: earlier[name] for name in plan.requests if name in earlier},
     }
-    for name, methods in lacking(found, plan).items():
+    for name, methods in lacking(found, plan, only).items():
         request = _Asked(
             corpus, family, name, _chosen(corpus, plan.requests[name]), seed,
             partial(_say, say, name), done,

@@ -1,7 +1,7 @@
 """A tiny family, from training to the page."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +149,11 @@ def test_cells_that_were_measured_are_not_measured_again(
         *,
         known: dict[str, Any],
         store: Callable[[dict[str, Any]], None],
+        only: Sequence[str],
     ) -> None:
-        asked.append((seed, lacking(known, plan)))
+        asked.append((seed, lacking(known, plan, only)))
         rows = dict.fromkeys((RETRAINED, *METHODS), cells[RETRAINED])
-        requests = {name: {"rows": dict(rows)} for name in plan.requests}
+        requests = {name: {"rows": dict(rows)} for name in only or plan.requests}
         store({"seed": seed, "authors": plan.size.authors, "requests": requests})
 
     monkeypatch.setattr(running, "METHODS", METHODS)
@@ -172,6 +173,12 @@ def test_cells_that_were_measured_are_not_measured_again(
     file.write_text(json.dumps(measured))
     measure(file, [0, 1], print, quick=True)
     assert asked[2:] == [(0, {"eight authors": ["no-op", "NPO"]})]
+
+    measure(file, [2], print, quick=True, only=["eight authors"])
+    measure(file, [2], print, quick=True, only=["eight authors"])
+    assert asked[3:] == [(2, {"eight authors": [RETRAINED, *METHODS]})]
+    with pytest.raises(DataError, match="among 'one author', 'eight authors', but got 'nobody'"):
+        measure(file, [2], print, quick=True, only=["nobody"])
 
     with pytest.raises(DataError, match=f"got some of {QUICK_PLAN.size.authors}"):
         measure(file, [0], print, quick=False)
