@@ -1,16 +1,19 @@
-"""What a call takes in counts, the same on every machine: statements, transactions, bytes.
+"""What a call takes in counts, the same on every machine: statements, transactions, memory, bytes.
 
 python benchmarks/counts.py           # compare with the stored counts, as CI does
 python benchmarks/counts.py --store   # store them, and say why in the commit
 
 A store of SQLite with 60 owners and 5 versions each gets every call a few times, without a network.
+Bytes are those of the answer; allocated is what Python's objects take at most while a call runs.
 More than a tenth above what is stored is a regression, and fails.
 """
 
 import argparse
+import gc
 import json
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +40,7 @@ from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.routing import RoutedTransport
 from disinherit.v1 import coordinator_pb2 as pb
 
-SIZE = Size(60, 5, 1, 0.0, 12)
+SIZE = Size(60, 5, 1, 0.0, 14)
 TIMES = 4
 """Calls of each kind, of which the first does not count: it fills what is kept."""
 
@@ -45,7 +48,7 @@ MORE = 1.1
 """The largest ratio to what is stored."""
 
 _TITLE = f"What a call takes, in a store of {SIZE.owners} owners with {SIZE.versions} versions each"
-KINDS = ("statements", "transactions", "bytes")
+KINDS = ("statements", "transactions", "bytes", "allocated KB")
 _STORED = FIGURES / "counts.json"
 _OPERATOR = Principal("operator", Role.OPERATOR)
 _APPROVER = Principal("approver", Role.APPROVER)
@@ -127,11 +130,28 @@ def measured() -> dict[str, dict[str, float]]:
             counter.statements = counter.transactions = size = 0
             for number in range(1, TIMES):
                 size += call(number)
-            means = (counter.statements, counter.transactions, size)
-            found[name] = {
-                kind: round(mean / (TIMES - 1), 1) for kind, mean in zip(KINDS, means, strict=True)
-            }
+            counts = (counter.statements, counter.transactions, size)
+            means = [round(count / (TIMES - 1), 1) for count in counts]
+            found[name] = dict(zip(KINDS, (*means, allocated(call)), strict=True))
     return found
+
+
+def allocated(call: Call) -> float:
+    """Return the kilobytes that Python allocates at most during a call: the least of some calls."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        peaks = []
+        for number in range(TIMES, 2 * TIMES - 1):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            call(number)
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    return round(min(peaks) / 1024, 1)
 
 
 @contextmanager
@@ -155,7 +175,7 @@ def filled() -> Iterator[CoordinatorStore]:
 
 def _requests(store: CoordinatorStore) -> Requests:
     coordinator = Coordinator(store, RoutedTransport([]))
-    return Requests(coordinator, lambda: None, Feed(store, lambda _: None))
+    return Requests(coordinator, lambda _: None, Feed(store, lambda _: None))
 
 
 def calls(store: CoordinatorStore) -> dict[str, Call]:

@@ -23,7 +23,12 @@ from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignState
 from disinherit.server.store.audit import last_growth
-from disinherit.server.store.campaigns import find_campaigns, find_concerned, find_joinable
+from disinherit.server.store.campaigns import (
+    find_campaigns,
+    find_concerned,
+    find_joinable,
+    find_near,
+)
 from disinherit.server.store.packets import find_answered
 
 _LOG = logging.getLogger(__name__)
@@ -197,12 +202,17 @@ class OpenCampaigns:
         self._known: int | None = None
         self._turn = threading.Lock()
         self._heard: deque[str] = deque()
+        self._steered: deque[str] = deque()
         # Of campaigns that something new concerns: how often it did.
         self._news: Counter[str] = Counter()
 
     def hear(self, owner: str) -> None:
         """Have campaigns with tasks for an owner driven, after news from it."""
         self._heard.append(owner)
+
+    def steered(self, request_id: str) -> None:
+        """Have a campaign driven that a person has changed, and those with models in common."""
+        self._steered.append(request_id)
 
     def __call__(self) -> dict[str, Hashable]:
         """Return the campaigns that run, roll back or have versions to destroy, the oldest first.
@@ -225,8 +235,8 @@ class OpenCampaigns:
                 joinable = find_joinable(db, since) if grown != self._known else []
                 if self._known not in (None, grown):
                     self._news.update(find_joinable(db, since, _DRIVEN))
-                heard = {self._heard.popleft() for _ in range(len(self._heard))}
-                self._news.update(find_concerned(db, heard, _DRIVEN))
+                self._news.update(find_concerned(db, _taken(self._heard), _DRIVEN))
+                self._news.update(find_near(db, _taken(self._steered), _DRIVEN))
             for request_id in joinable:
                 self._join(request_id)
             self._known = grown
@@ -254,3 +264,8 @@ class OpenCampaigns:
             self._coordinator.submit(self._coordinator.store.request(request_id), notes=False)
         except InputError as error:  # one campaign must not block the others
             _LOG.warning("campaign %s cannot take in late versions: %s", request_id, error)
+
+
+def _taken(line: deque[str]) -> set[str]:
+    """Take what is in a line, and return each once."""
+    return {line.popleft() for _ in range(len(line))}

@@ -125,7 +125,7 @@ class Service:
             Models(self._store, self._heard_of),
             Requests(
                 coordinator,
-                self._driver.poke,
+                self._steered,
                 self._feed,
                 settings.approval,
                 release=self._release,
@@ -176,6 +176,11 @@ class Service:
         for mailbox in self._mailboxes:
             mailbox.hear(owner)
         self._open_campaigns.hear(owner)
+        self._driver.wake()
+
+    def _steered(self, request_id: str) -> None:
+        """Schedule a pass over a campaign that a person has changed."""
+        self._open_campaigns.steered(request_id)
         self._driver.wake()
 
     def _release(self, request_id: str) -> None:

@@ -38,7 +38,7 @@ class Requests:
 
     Args:
         coordinator: plans requests; the driver runs them.
-        changed: called when a campaign may advance.
+        changed: called with a request whose campaign a person has changed.
         feed: tells when the status of a request changes.
         approval: whether a campaign waits for an approval before anything is sent.
         release: called with a resumed request, so that its owners are asked anew.
@@ -47,7 +47,7 @@ class Requests:
     def __init__(
         self,
         coordinator: "Coordinator",
-        changed: Callable[[], None],
+        changed: Callable[[str], None],
         feed: Feed,
         approval: bool = True,
         release: Callable[[str], None] = lambda _: None,
@@ -85,7 +85,7 @@ class Requests:
         self._coordinator.submit(
             request, approval=self._approval, deadline_us=deadline, actor=caller.actor, notes=False
         )
-        self._changed()
+        self._changed(request.id)
         return self.show(request.id)
 
     def _not_done(self, request: UnlearningRequest, *, again: bool) -> UnlearningRequest:
@@ -137,7 +137,6 @@ class Requests:
             NotNowError: if the campaign's state does not allow the event.
             NotAllowedError: if it takes an approver.
         """
-        self._campaign(request_id)
 
         def check(campaign: Campaign) -> None:
             _check_deadline(campaign, deadline, caller)
@@ -153,10 +152,11 @@ class Requests:
         try:
             self._store.transition(request_id, event, deadline, actor=caller.actor, check=check)
         except RequestError as error:
+            self._campaign(request_id)  # or there is none
             raise NotNowError(str(error)) from None
         if event is CampaignEvent.RESUME:
             self._release(request_id)
-        self._changed()
+        self._changed(request_id)
         return self.get(request_id)
 
     def approve(self, request_id: str, plan: str, caller: Principal) -> RequestStatus:
@@ -179,7 +179,7 @@ class Requests:
             self._store.approve(request_id, plan, actor=caller.actor)
         except RequestError as error:
             raise NotNowError(str(error)) from None
-        self._changed()
+        self._changed(request_id)
         return self.get(request_id)
 
     def resend(self, request_id: str, caller: Principal) -> RequestStatus:
@@ -198,7 +198,7 @@ class Requests:
             self._store.resend(request_id, actor=caller.actor)
         except RequestError as error:
             raise NotNowError(str(error)) from None
-        self._changed()
+        self._changed(request_id)
         return self.get(request_id)
 
     def show(self, request_id: str) -> RequestStatus:
@@ -236,7 +236,7 @@ class Requests:
             self._store.roll_back(request_id, models, one_line(reason), actor=caller.actor)
         except RequestError as error:
             raise NotNowError(str(error)) from None
-        self._changed()
+        self._changed(request_id)
         return self.get(request_id)
 
     def get(self, request_id: str) -> RequestStatus:

@@ -25,6 +25,7 @@ from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import COORDINATOR, GROWTH, AuditKind
 from disinherit.server.store.audit_lines import made_line, read_line
 from disinherit.server.store.database import Database
+from disinherit.server.store.queries import Query
 from disinherit.server.store.request_lines import entries_about
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.shared_transaction import LOG_ENDS
@@ -48,8 +49,8 @@ def _numbered(*numbers: Select[Any]) -> Select[Any]:
     return query.order_by(AUDIT.c.sequence)
 
 
-_LAST = _numbered(_OF_ALL, _OF_REQUEST)
-_LATEST = _numbered(_OF_ALL, _OF_REQUEST, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind))
+_LAST = Query(_numbered(_OF_ALL, _OF_REQUEST))
+_LATEST = Query(_numbered(_OF_ALL, _OF_REQUEST, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind)))
 
 
 def make_event(kind: AuditKind, actor: str = COORDINATOR, **fields: Any) -> AuditEvent:
@@ -149,7 +150,7 @@ def _latest(
     if models:
         values |= {"models": sorted({*models}), "kinds": sorted({*kinds})}
         query = _LATEST
-    return [read_line(line) for line in db.scalars(query, values).all()]
+    return [read_line(line) for line in query.scalars(db, values)]
 
 
 def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[AuditEntry]) -> None:

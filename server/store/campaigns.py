@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
     Row,
-    String,
     bindparam,
     insert,
     literal,
@@ -21,8 +19,9 @@ from disinherit.common.errors import RequestError, StoreError
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignState, Task
 from disinherit.server.store.audit_events import GROWTH
-from disinherit.server.store.graph import find_line
+from disinherit.server.store.graph import find_below, find_line
 from disinherit.server.store.leases import Holding, read_holding
+from disinherit.server.store.queries import Query
 from disinherit.server.store.request_rows import find_tasks, read_task, task_rows
 from disinherit.server.store.tables import AUDIT, CAMPAIGNS, HISTORY, REQUESTS, TASKS
 
@@ -96,21 +95,14 @@ class Known:
 
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_CAMPAIGNS = select(CAMPAIGNS, REQUESTS.c.created_us).join(
+CAMPAIGN_ROWS = select(CAMPAIGNS, REQUESTS.c.created_us).join(
     REQUESTS, REQUESTS.c.id == CAMPAIGNS.c.request_id
 )
-_AGE = (REQUESTS.c.created_us, REQUESTS.c.id)
-_ONE = _CAMPAIGNS.where(REQUESTS.c.id == bindparam("request"))
-_SOME = _CAMPAIGNS.where(REQUESTS.c.id.in_(bindparam("requests", expanding=True)))
-_PAGE = (
-    _CAMPAIGNS.where(
-        tuple_(*_AGE)
-        > tuple_(bindparam("after_us", type_=BigInteger), bindparam("after_id", type_=String))
-    )
-    .order_by(*_AGE)
-    .limit(bindparam("count"))
-)
-_DRIVEN = (
+"""Query of campaigns, for `read_campaign`."""
+
+_ONE = Query(CAMPAIGN_ROWS.where(REQUESTS.c.id == bindparam("request")))
+_SOME = CAMPAIGN_ROWS.where(REQUESTS.c.id.in_(bindparam("requests", expanding=True)))
+_DRIVEN = Query(
     select(
         CAMPAIGNS,
         REQUESTS.c.created_us,
@@ -144,10 +136,10 @@ def find_campaign(db: Connection, request_id: str) -> Campaign:
         RequestError: if there is no such request.
         StoreError: if this version does not know its state.
     """
-    row = db.execute(_ONE, {"request": request_id}).one_or_none()
+    row = _ONE.first(db, {"request": request_id})
     if row is None:
-        raise _unknown(request_id)
-    return _read(row)
+        raise unknown_request(request_id)
+    return read_campaign(row)
 
 
 def find_some_campaigns(db: Connection, requests: Collection[str]) -> dict[str, Campaign]:
@@ -156,7 +148,7 @@ def find_some_campaigns(db: Connection, requests: Collection[str]) -> dict[str, 
     found: dict[str, Campaign] = {}
     for start in range(0, len(listed), _AT_ONCE):
         rows = db.execute(_SOME, {"requests": listed[start : start + _AT_ONCE]})
-        found |= {campaign.request_id: campaign for campaign in map(_read, rows)}
+        found |= {campaign.request_id: campaign for campaign in map(read_campaign, rows)}
     return found
 
 
@@ -178,9 +170,9 @@ def find_driven(
         RequestError: if there is no such request.
         StoreError: if this version does not know its state or the state of a task.
     """
-    row = db.execute(_DRIVEN, {"request": request_id}).one_or_none()
+    row = _DRIVEN.first(db, {"request": request_id})
     if row is None:
-        raise _unknown(request_id)
+        raise unknown_request(request_id)
     tasks: Mapping[str, Task] = {}
     if known is not None and known.changes == row.task_changes:
         tasks = known.tasks
@@ -188,7 +180,7 @@ def find_driven(
         tasks = {task.model_id: task for task in map(read_task, task_rows(db, request_id))}
     elif models:
         tasks = find_tasks(db, request_id, models)
-    return Driven(_read(row), row.lost or "", read_holding(row), tasks, row.task_changes)
+    return Driven(read_campaign(row), row.lost or "", read_holding(row), tasks, row.task_changes)
 
 
 def find_campaigns(
@@ -203,11 +195,11 @@ def find_campaigns(
         states: only campaigns in one of these states; `None` for all.
         also: ids of requests, to return their campaigns in any state.
     """
-    query = _CAMPAIGNS.order_by(REQUESTS.c.created_us, REQUESTS.c.id)
+    query = CAMPAIGN_ROWS.order_by(REQUESTS.c.created_us, REQUESTS.c.id)
     if states is not None:
         wanted = CAMPAIGNS.c.state.in_([state.value for state in states])
         query = query.where(or_(wanted, REQUESTS.c.id.in_(also)))
-    return [_read(row) for row in db.execute(query)]
+    return [read_campaign(row) for row in db.execute(query)]
 
 
 def find_older(
@@ -226,11 +218,11 @@ def find_older(
     """
     age = (REQUESTS.c.created_us, REQUESTS.c.id)
     mine = tuple_(literal(campaign.created_us), literal(campaign.request_id))
-    query = _CAMPAIGNS.where(CAMPAIGNS.c.state == state.value, tuple_(*age) < mine)
+    query = CAMPAIGN_ROWS.where(CAMPAIGNS.c.state == state.value, tuple_(*age) < mine)
     if models is not None:
         tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(models))
         query = query.where(CAMPAIGNS.c.request_id.in_(tasked))
-    return [_read(row) for row in db.execute(query.order_by(*age))]
+    return [read_campaign(row) for row in db.execute(query.order_by(*age))]
 
 
 def find_joinable(
@@ -270,20 +262,39 @@ def find_concerned(
     return sorted(found)
 
 
-def page_campaigns(db: Connection, after: tuple[int, str] | None, count: int) -> list[Campaign]:
-    """Return a page of campaigns, the oldest first.
+def find_near(
+    db: Connection, requests: Collection[str], states: Collection[CampaignState]
+) -> list[str]:
+    """Return the requests with campaigns in some states that some campaigns may have held up.
+
+    These are the campaigns themselves, and those with a task for a model of theirs, or for what was
+    derived from one, such as a successor.
 
     Args:
         db: a transaction.
-        after: `(created_us, request_id)` of the last one of the page before; `None` for the first.
-        count: the largest number of campaigns.
+        requests: the some campaigns' requests.
+        states: the states.
     """
-    us, id = after or (-1, "")  # all are younger
-    rows = db.execute(_PAGE, {"after_us": us, "after_id": id, "count": count})
-    return [_read(row) for row in rows]
+    found: set[str] = set()
+    listed = list(requests)
+    for start in range(0, len(listed), _AT_ONCE):
+        some = listed[start : start + _AT_ONCE]
+        below = find_below(select(TASKS.c.model_id).where(TASKS.c.request_id.in_(some)))
+        tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(below))
+        query = select(CAMPAIGNS.c.request_id).where(
+            or_(CAMPAIGNS.c.request_id.in_(some), CAMPAIGNS.c.request_id.in_(tasked)),
+            CAMPAIGNS.c.state.in_([state.value for state in states]),
+        )
+        found.update(db.scalars(query))
+    return sorted(found)
 
 
-def _read(row: Row[Any]) -> Campaign:
+def read_campaign(row: Row[Any]) -> Campaign:
+    """Return the campaign in a row of `CAMPAIGN_ROWS`.
+
+    Raises:
+        StoreError: if this version does not know its state.
+    """
     try:
         state = CampaignState(row.state)
     except ValueError as error:
@@ -304,5 +315,6 @@ def _read(row: Row[Any]) -> Campaign:
     )
 
 
-def _unknown(request_id: str) -> RequestError:
+def unknown_request(request_id: str) -> RequestError:
+    """Return the error for a request that there is not."""
     return RequestError(f"Expected the id of a submitted request, but got {request_id!r}.")

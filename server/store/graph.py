@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    literal,
     select,
     tuple_,
     union_all,
@@ -23,6 +24,7 @@ from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelR
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.model_rows import class_digest, read_edge, read_record
+from disinherit.server.store.queries import Query
 from disinherit.server.store.remembering import remembered
 from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS, parse_all
 from disinherit.v1.graph_pb2 import Graph as GraphProto
@@ -39,10 +41,12 @@ _STARTS = 30_000
 """Values in one query whose cost is that of all descendants, so that few queries are cheaper."""
 
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
-_RECORDS = select(MODELS.c.record).where(MODELS.c.id.in_(_IDS))
-_DIGESTS = select(MODELS.c.id, MODELS.c.digest).where(MODELS.c.id.in_(_IDS))
+_RECORDS = Query(select(MODELS.c.record).where(MODELS.c.id.in_(_IDS)))
+_DIGESTS = Query(select(MODELS.c.id, MODELS.c.digest).where(MODELS.c.id.in_(_IDS)))
 _EDGES = {
-    end.name: select(EDGES.c.edge).where(end.in_(_IDS)).order_by(EDGES.c.parent, EDGES.c.child)
+    end.name: Query(
+        select(EDGES.c.edge).where(end.in_(_IDS)).order_by(EDGES.c.parent, EDGES.c.child)
+    )
     for end in (EDGES.c.parent, EDGES.c.child)
 }
 
@@ -50,15 +54,30 @@ _BEGUN = select(MODELS.c.id).where(MODELS.c.id.in_(_IDS)).cte("reached", recursi
 _REACHED = select(
     _BEGUN.union(select(EDGES.c.child).join(_BEGUN, EDGES.c.parent == _BEGUN.c.id)).c.id
 )
-_REACHED_EDGES = select(EDGES.c.edge).where(EDGES.c.child.in_(_REACHED))
-_REACHED_RECORDS = select(MODELS.c.record).where(
-    MODELS.c.id.in_(union_all(_REACHED, select(EDGES.c.parent).where(EDGES.c.child.in_(_REACHED))))
+_REACHED_ROWS = Query(
+    union_all(
+        select(literal(1).label("is_edge"), EDGES.c.edge.label("data")).where(
+            EDGES.c.child.in_(_REACHED)
+        ),
+        select(literal(0), MODELS.c.record).where(
+            MODELS.c.id.in_(
+                union_all(_REACHED, select(EDGES.c.parent).where(EDGES.c.child.in_(_REACHED)))
+            )
+        ),
+    )
 )
 _TASKED = select(TASKS.c.model_id).where(TASKS.c.request_id == bindparam("request"))
-_LINEAGE_EDGES = select(EDGES.c.edge).where(EDGES.c.child.in_(_TASKED))
-_LINEAGE_RECORDS = select(MODELS.c.record).where(
-    MODELS.c.id.in_(union_all(_TASKED, select(EDGES.c.parent).where(EDGES.c.child.in_(_TASKED))))
+_LINEAGE_EDGES = Query(select(EDGES.c.edge).where(EDGES.c.child.in_(_TASKED)))
+_LINEAGE_RECORDS = Query(
+    select(MODELS.c.record).where(
+        MODELS.c.id.in_(
+            union_all(_TASKED, select(EDGES.c.parent).where(EDGES.c.child.in_(_TASKED)))
+        )
+    )
 )
+_AGE = (MODELS.c.created_us, MODELS.c.id)
+_ALL_RECORDS = Query(select(MODELS.c.record).order_by(*_AGE))
+_ALL_EDGES = Query(select(EDGES.c.edge).order_by(EDGES.c.child, EDGES.c.parent))
 
 
 def find_graph(db: Connection) -> InheritanceGraph:
@@ -84,10 +103,7 @@ def graph_parts(db: Connection) -> Iterator[GraphProto]:
     Raises:
         StoreError: if a row is damaged.
     """
-    age = (MODELS.c.created_us, MODELS.c.id)
-    records = db.scalars(select(MODELS.c.record).order_by(*age)).all()
-    edges = db.scalars(select(EDGES.c.edge).order_by(EDGES.c.child, EDGES.c.parent)).all()
-    return _parts(records, edges)
+    return _parts(_ALL_RECORDS.scalars(db, {}), _ALL_EDGES.scalars(db, {}))
 
 
 def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphProto]:
@@ -146,8 +162,8 @@ def read_descendants(db: Connection, roots: Sequence[str]) -> StoredPart:
     records: set[bytes] = set()
     edges: set[bytes] = set()
     for some in _batches(set(roots) | _find_origins(db, roots), _STARTS):
-        edges.update(db.scalars(_REACHED_EDGES, {"ids": some}).all())
-        records.update(db.scalars(_REACHED_RECORDS, {"ids": some}).all())
+        for is_edge, data in _REACHED_ROWS.all(db, {"ids": some}):
+            (edges if is_edge else records).add(data)
     return StoredPart(tuple(sorted(records)), tuple(sorted(edges)))
 
 
@@ -158,8 +174,8 @@ def find_lineage(db: Connection, request_id: str) -> InheritanceGraph:
         StoreError: if the graph is damaged.
     """
     named = {"request": request_id}
-    edges = db.scalars(_LINEAGE_EDGES, named).all()
-    records = db.scalars(_LINEAGE_RECORDS, named).all()
+    edges = _LINEAGE_EDGES.scalars(db, named)
+    records = _LINEAGE_RECORDS.scalars(db, named)
     return _graph(map(read_record, records), map(read_edge, edges))
 
 
@@ -168,6 +184,13 @@ def find_line(versions: Select[Any]) -> Select[Any]:
     line = select(MODELS.c.id).where(MODELS.c.id.in_(versions)).cte("line", recursive=True)
     parents = select(EDGES.c.parent).join(line, EDGES.c.child == line.c.id)
     return select(line.union(parents).c.id)
+
+
+def find_below(versions: Select[Any]) -> Select[Any]:
+    """Return a query for the ids of versions and all their descendants."""
+    below = select(MODELS.c.id).where(MODELS.c.id.in_(versions)).cte("below", recursive=True)
+    children = select(EDGES.c.child).join(below, EDGES.c.parent == below.c.id)
+    return select(below.union(children).c.id)
 
 
 def find_kin(db: Connection, versions: Iterable[str]) -> set[str]:
@@ -209,9 +232,7 @@ def find_edges(db: Connection, end: Column[str], ids: Iterable[str]) -> list[Inh
         StoreError: if one is damaged.
     """
     query = _EDGES[end.name]
-    return [
-        read_edge(data) for some in _batches(ids) for data in db.scalars(query, {"ids": some}).all()
-    ]
+    return [read_edge(data) for some in _batches(ids) for data in query.scalars(db, {"ids": some})]
 
 
 def find_recorders(db: Connection, parent: str) -> dict[str, str]:
@@ -237,7 +258,7 @@ def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
     found = (
         read_record(data)
         for some in _batches(set(ids))
-        for data in db.scalars(_RECORDS, {"ids": some}).all()
+        for data in _RECORDS.scalars(db, {"ids": some})
     )
     return {record.id: record for record in found}
 
@@ -245,9 +266,7 @@ def find_records(db: Connection, ids: Iterable[str]) -> dict[str, ModelRecord]:
 def find_digests(db: Connection, ids: Iterable[str]) -> dict[str, str]:
     """Return id -> SHA-256 of the weights of the versions that exist."""
     return {
-        row.id: row.digest
-        for some in _batches(set(ids))
-        for row in db.execute(_DIGESTS, {"ids": some}).all()
+        row.id: row.digest for some in _batches(set(ids)) for row in _DIGESTS.all(db, {"ids": some})
     }
 
 

@@ -7,7 +7,6 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
-    Select,
     String,
     bindparam,
     func,
@@ -16,6 +15,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import MODELS
 
 _OVERHEAD = 8
@@ -40,13 +40,13 @@ def page_rows(
     values: dict[str, Any] = {"owner": owner, "one_more": count + 1, "size": size}
     if after is not None:
         values |= {"after_us": after[0], "after_id": after[1]}
-    found = db.execute(_page(bool(owner), after is not None), values).all()
+    found = _page(bool(owner), after is not None).all(db, values)
     rows = [(row.created_us, row.id, row.record) for row in found[:count]]
     return rows, bool(found) and found[0].found > len(rows)
 
 
 @functools.cache
-def _page(owned: bool, continued: bool) -> Select[Any]:
+def _page(owned: bool, continued: bool) -> Query:
     """Return the query of a page: its records are read only as far as they fit."""
     age = (MODELS.c.created_us, MODELS.c.id)
     conditions: list[ColumnElement[bool]] = []
@@ -64,4 +64,4 @@ def _page(owned: bool, continued: bool) -> Select[Any]:
     fits = or_(summed.c.end <= bindparam("size"), summed.c.end == summed.c.length)
     query = select(summed.c.created_us, summed.c.id, summed.c.found, MODELS.c.record)
     query = query.join(MODELS, MODELS.c.id == summed.c.id).where(fits)
-    return query.order_by(summed.c.created_us, summed.c.id)
+    return Query(query.order_by(summed.c.created_us, summed.c.id))

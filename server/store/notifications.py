@@ -17,16 +17,19 @@ from disinherit.server.states import Task, TaskState
 from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.audit_lines import read_line
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import AUDIT, TASKS
 
 _AT_ONCE = 500
 
 # Made once: to make such a statement anew takes longer than to execute it.
 _MODELS: BindParameter[Any] = bindparam("models", expanding=True)
-_TOLD = select(TASKS.c.model_id, TASKS.c.told_us, TASKS.c.state).where(
-    TASKS.c.request_id == bindparam("request"), TASKS.c.model_id.in_(_MODELS)
+_TOLD = Query(
+    select(TASKS.c.model_id, TASKS.c.told_us, TASKS.c.state).where(
+        TASKS.c.request_id == bindparam("request"), TASKS.c.model_id.in_(_MODELS)
+    )
 )
-_ACKNOWLEDGED = (
+_ACKNOWLEDGED = Query(
     select(AUDIT.c.entry)
     .where(
         AUDIT.c.request_id == bindparam("request"),
@@ -82,8 +85,8 @@ def find_times(db: Connection, request_id: str, models: Collection[str]) -> dict
     for start in range(0, len(listed), _AT_ONCE):
         some = listed[start : start + _AT_ONCE]
         named = {"request": request_id, "models": some}
-        rows = db.execute(_TOLD, named).all()
-        found |= times_of(rows, map(read_line, db.scalars(_ACKNOWLEDGED, named)))
+        rows = _TOLD.all(db, named)
+        found |= times_of(rows, map(read_line, _ACKNOWLEDGED.scalars(db, named)))
     return found
 
 

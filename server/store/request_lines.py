@@ -18,18 +18,19 @@ from sqlalchemy.engine import Dialect
 from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.export import line_hash
 from disinherit.server.store.audit_lines import read_line
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import AUDIT
 
 _AT_A_TIME = 500
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_FROM = (
+_FROM = Query(
     select(AUDIT.c.sequence, AUDIT.c.entry)
     .where(AUDIT.c.sequence >= bindparam("begin"))
     .order_by(AUDIT.c.sequence)
     .limit(_AT_A_TIME)
 )
-_NUMBERED = (
+_NUMBERED = Query(
     select(AUDIT.c.sequence, AUDIT.c.entry)
     .where(AUDIT.c.sequence.in_(bindparam("numbers", expanding=True)))
     .order_by(AUDIT.c.sequence)
@@ -67,7 +68,7 @@ class _Requests:
             return list(self._numbers.get(request_id, ())) if seen else None
 
     def _extend(self, db: Connection) -> bool:
-        rows = db.execute(_FROM, {"begin": self._last}).all()
+        rows = _FROM.all(db, {"begin": self._last})
         if self._last:
             if not rows:
                 return False
@@ -81,7 +82,7 @@ class _Requests:
                 if request:
                     self._numbers.setdefault(request, array("q")).append(sequence)
             self._last, self._hash = rows[-1].sequence, line_hash(rows[-1].entry)
-            rows = db.execute(_FROM, {"begin": self._last + 1}).all()
+            rows = _FROM.all(db, {"begin": self._last + 1})
         return True
 
 
@@ -107,7 +108,7 @@ def entries_about(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
         rows: list[Any] = []
         for start in range(0, len(numbers), _AT_A_TIME):
             some = numbers[start : start + _AT_A_TIME]
-            rows += db.execute(_NUMBERED, {"numbers": some}).all()
+            rows += _NUMBERED.all(db, {"numbers": some})
         found = _about(rows, request_id)
         if len(found) == len(numbers):
             return found
@@ -119,7 +120,7 @@ def _looked_up(db: Connection, request_id: str) -> list[tuple[int, bytes]]:
     field = b'"request":' + canonical(request_id) + b","
     found: list[tuple[int, bytes]] = []
     begin = 0
-    while rows := db.execute(_FROM, {"begin": begin}).all():
+    while rows := _FROM.all(db, {"begin": begin}):
         found += _about([row for row in rows if field in row.entry], request_id)
         begin = rows[-1].sequence + 1
     return found

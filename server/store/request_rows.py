@@ -13,16 +13,19 @@ from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.text import one_line
 from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import CAMPAIGNS, MODELS, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_SOME_TASKS = select(TASKS).where(
-    TASKS.c.request_id == bindparam("request"),
-    TASKS.c.model_id.in_(bindparam("models", expanding=True)),
+_SOME_TASKS = Query(
+    select(TASKS).where(
+        TASKS.c.request_id == bindparam("request"),
+        TASKS.c.model_id.in_(bindparam("models", expanding=True)),
+    )
 )
-_REQUEST = select(REQUESTS.c.request).where(REQUESTS.c.id == bindparam("request"))
-_ALL_TASKS = (
+_REQUEST = Query(select(REQUESTS.c.request).where(REQUESTS.c.id == bindparam("request")))
+_ALL_TASKS = Query(
     select(TASKS)
     .join(MODELS, MODELS.c.id == TASKS.c.model_id)
     .where(TASKS.c.request_id == bindparam("request"))
@@ -72,7 +75,7 @@ def read_task(row: Row[Any]) -> Task:
 
 def read_request(db: Connection, request_id: str) -> bytes | None:
     """Return a submitted request as it is stored, or `None`."""
-    data: bytes | None = db.execute(_REQUEST, {"request": request_id}).scalar()
+    data: bytes | None = _REQUEST.scalar(db, {"request": request_id})
     return data
 
 
@@ -107,7 +110,7 @@ def find_request(db: Connection, request_id: str) -> UnlearningRequest:
 
 def task_rows(db: Connection, request_id: str) -> Sequence[Row[Any]]:
     """Return the rows of a request's tasks, ancestors first."""
-    return db.execute(_ALL_TASKS, {"request": request_id}).all()
+    return _ALL_TASKS.all(db, {"request": request_id})
 
 
 def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict[str, Task]:
@@ -120,7 +123,7 @@ def find_tasks(db: Connection, request_id: str, models: Collection[str]) -> dict
     found: dict[str, Task] = {}
     for begin in range(0, len(named), _AT_ONCE):
         some = {"request": request_id, "models": named[begin : begin + _AT_ONCE]}
-        found |= {task.model_id: task for task in map(read_task, db.execute(_SOME_TASKS, some))}
+        found |= {task.model_id: task for task in map(read_task, _SOME_TASKS.all(db, some))}
     return found
 
 

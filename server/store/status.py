@@ -5,28 +5,49 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, bindparam, func, select
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Row,
+    String,
+    bindparam,
+    func,
+    select,
+    tuple_,
+)
 
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.campaigns import (
+    CAMPAIGN_ROWS,
     Campaign,
-    find_campaign,
-    find_some_campaigns,
-    page_campaigns,
+    read_campaign,
+    unknown_request,
 )
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import AUDIT, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 # Made once: to make such a statement anew takes longer than to execute it.
 _IDS: BindParameter[Any] = bindparam("requests", expanding=True)
-_REQUESTS = select(REQUESTS.c.id, REQUESTS.c.request).where(REQUESTS.c.id.in_(_IDS))
-_COUNTS = (
-    select(TASKS.c.request_id, TASKS.c.state, func.count(), func.max(TASKS.c.wave))
+_ROWS = CAMPAIGN_ROWS.add_columns(REQUESTS.c.request)
+_ONE = Query(_ROWS.where(REQUESTS.c.id == bindparam("request")))
+_SOME = Query(_ROWS.where(REQUESTS.c.id.in_(_IDS)))
+_AGE = (REQUESTS.c.created_us, REQUESTS.c.id)
+_LAST = tuple_(bindparam("after_us", type_=BigInteger), bindparam("after_id", type_=String))
+_PAGE = Query(_ROWS.where(tuple_(*_AGE) > _LAST).order_by(*_AGE).limit(bindparam("count")))
+_COUNTS = Query(
+    select(
+        TASKS.c.request_id,
+        TASKS.c.state,
+        func.count().label("number"),
+        func.max(TASKS.c.wave).label("wave"),
+    )
     .where(TASKS.c.request_id.in_(_IDS))
     .group_by(TASKS.c.request_id, TASKS.c.state)
 )
-_DECISIONS = (
+_DECISIONS = Query(
     select(AUDIT.c.entry)
     .where(
         AUDIT.c.request_id.in_(_IDS),
@@ -70,13 +91,18 @@ def find_status(db: Connection, request_id: str) -> RequestStatus:
     Raises:
         RequestError: if there is no such request.
     """
-    (status,) = _complete(db, [find_campaign(db, request_id)])
+    row = _ONE.first(db, {"request": request_id})
+    if row is None:
+        raise unknown_request(request_id)
+    (status,) = _complete(db, [row])
     return status
 
 
 def find_statuses(db: Connection, requests: Collection[str]) -> dict[str, RequestStatus]:
     """Return request -> status, of those that exist, with a fixed number of queries."""
-    found = _complete(db, list(find_some_campaigns(db, requests).values())) if requests else []
+    if not requests:
+        return {}
+    found = _complete(db, _SOME.all(db, {"requests": sorted(requests)}))
     return {status.request.id: status for status in found}
 
 
@@ -88,30 +114,31 @@ def page_statuses(db: Connection, after: tuple[int, str] | None, count: int) -> 
         after: `(created_us, id)` of the last request of the page before; `None` for the first.
         count: the largest number of requests.
     """
-    return _complete(db, page_campaigns(db, after, count))
+    us, id = after or (-1, "")  # all are younger
+    rows = _PAGE.all(db, {"after_us": us, "after_id": id, "count": count})
+    return _complete(db, rows) if rows else []
 
 
-def _complete(db: Connection, campaigns: Sequence[Campaign]) -> list[RequestStatus]:
-    ids = [campaign.request_id for campaign in campaigns]
+def _complete(db: Connection, rows: Sequence[Row[Any]]) -> list[RequestStatus]:
+    ids = [row.request_id for row in rows]
     named = {"requests": ids}
-    requests = {row.id: row.request for row in db.execute(_REQUESTS, named)}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     waves: Counter[str] = Counter()
-    for id, state, number, wave in db.execute(_COUNTS, named):
+    for id, state, number, wave in _COUNTS.all(db, named):
         counts[id][state] = number
         waves[id] = max(waves[id], wave)
     received, approved = _find_decisions(db, ids)
     return [
         RequestStatus(
-            parse(UnlearningRequest, requests[id]),
-            campaign,
+            parse(UnlearningRequest, row.request),
+            read_campaign(row),
             counts[id],
             waves[id] + 1,
             "",
             *received.get(id, (0, "")),
             *approved.get(id, (0, "")),
         )
-        for id, campaign in zip(ids, campaigns, strict=True)
+        for id, row in zip(ids, rows, strict=True)
     ]
 
 
@@ -121,7 +148,7 @@ def _find_decisions(
     """Return request -> time and actor: of its submission, and of its last approval."""
     received: dict[str, tuple[int, str]] = {}
     approved: dict[str, tuple[int, str]] = {}
-    for line in db.scalars(_DECISIONS, {"requests": ids}):
+    for line in _DECISIONS.scalars(db, {"requests": ids}):
         event = read_line(line).event
         found = received if event.kind == AuditKind.RECEIVED else approved
         found[event.request_id] = event.time_us, event.actor

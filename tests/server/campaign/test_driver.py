@@ -244,3 +244,22 @@ def test_restored_version_is_planned_for_later_campaigns(world: World, planned: 
     assert list(open_campaigns()) == ["older"]
     assert planned == ["older"]
     assert world.states("older")["r4"] is TaskState.PENDING
+
+
+def test_what_a_person_does_to_a_campaign_concerns_those_with_models_in_common(
+    world: World,
+) -> None:
+    for id, root in (("whole", "r1"), ("part", "r4"), ("apart", "s")):
+        world.coordinator.submit(make_request({root: ("dog",)}, id))
+    open_campaigns = OpenCampaigns(world.coordinator)
+    before = open_campaigns()
+    assert open_campaigns() == before
+    open_campaigns.steered("whole")
+    after = open_campaigns()
+    models = {id: world.store.tasks(id).keys() for id in after}
+    near = {id for id in after if models[id] & models["whole"]}
+    assert {id for id in after if after[id] != before[id]} == near
+    assert {"whole", "part"} <= near < set(after) or near == set(after)
+    assert open_campaigns() == after
+    open_campaigns.steered("unknown")
+    assert open_campaigns() == after

@@ -1,0 +1,81 @@
+"""Queries as text that is made once: the same rows as the statements that they are made of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import bindparam, select
+
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.server.store import graph, model_pages
+from disinherit.server.store.queries import Query
+from disinherit.server.store.store import CoordinatorStore
+from disinherit.server.store.tables import MODELS
+
+
+@pytest.fixture
+def store(tmp_path: Path, database: str | None) -> Iterator[CoordinatorStore]:
+    store = CoordinatorStore(database or tmp_path / "c.db")
+    for number in range(6):
+        record = ModelRecord(f"m{number}", f"o{number % 2}", "aa", ("cat", "dog"), "0a", 0)
+        parents = [Inheritance(f"m{number - 1}", record.id, InheritanceKind.TRANSFER)]
+        store.register(record, parents if number else [], actor="operator:ci")
+    yield store
+    store.close()
+
+
+_PAGE = {"owner": "o1", "one_more": 3, "size": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        (graph._RECORDS, {"ids": ["m1", "m4", "m4", "none"]}),
+        (graph._RECORDS, {"ids": []}),
+        (graph._RECORDS, {"ids": ["m2"]}),
+        (graph._REACHED_ROWS, {"ids": ["m3"]}),
+        (graph._EDGES["child"], {"ids": ["m5", "m1"]}),
+        (graph._ALL_EDGES, {}),
+        (model_pages._page(True, False), _PAGE),
+        (model_pages._page(False, True), _PAGE | {"after_us": 0, "after_id": ""}),
+        (Query(select(MODELS.c.id).where(MODELS.c.owner.in_(["o0", "o2"]))), {}),
+        (
+            Query(
+                select(MODELS.c.id, MODELS.c.owner)
+                .where(
+                    MODELS.c.id.in_(bindparam("some", expanding=True)),
+                    MODELS.c.owner.in_(bindparam("of", expanding=True)),
+                    MODELS.c.created_us > bindparam("since"),
+                )
+                .order_by(MODELS.c.id)
+            ),
+            {"of": ["o1", "o0"], "some": ["m1", "m3", "m2"], "since": 5},
+        ),
+    ],
+)
+def test_a_query_finds_what_its_statement_finds(
+    store: CoordinatorStore, query: Query, values: dict[str, Any]
+) -> None:
+    with store.reading() as db:
+        expected = [tuple(row) for row in db.execute(query._statement, values)]
+        for _ in range(2):
+            assert sorted(map(tuple, query.all(db, values))) == sorted(expected)
+        first = query.first(db, values)
+        assert (first is None) == (not expected)
+        assert len(query.scalars(db, values)) == len(expected)
+
+
+def test_the_text_for_each_number_of_values_is_made_once(
+    store: CoordinatorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = Query(select(MODELS.c.id).where(MODELS.c.id.in_(bindparam("ids", expanding=True))))
+    with store.reading() as db:
+        for count in (1, 2, 1, 2, 0, 0):
+            query.all(db, {"ids": ["m1", "m2"][:count]})
+        texts = query._made[db.dialect.name]
+    assert sorted(texts._known) == [(0,), (1,), (2,)]
+    monkeypatch.setattr("disinherit.server.store.queries._MOST", 3)
+    with store.reading() as db:
+        assert len(query.all(db, {"ids": ["m1", "m2", "m3"]})) == 3
+    assert sorted(texts._known) == [(3,)]
