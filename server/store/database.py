@@ -25,7 +25,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from disinherit.common.errors import StoreError
 from disinherit.common.limits import shown
-from disinherit.server.store.shared_transaction import LOG_ENDS, SharedTransaction
+from disinherit.server.store.shared_transaction import SharedTransaction
 
 
 class FairLock:
@@ -135,7 +135,6 @@ class Database:
             self.file = Path(str(address.database)) if lite and not in_memory else None
             self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
         self._closed = threading.Event()
-        event.listen(self._writer, "rollback_savepoint", _forget_log_ends)
         event.listen(self._engine, "checkin", functools.partial(_close_late, self._closed))
         # Not at exit: a store that lives as long as its process is never closed.
         weakref.finalize(self, self._engine.dispose).atexit = False
@@ -285,10 +284,6 @@ def _exclude_writers(connection: Connection) -> None:
     """Let other processes wait, too; a file of SQLite is locked from the beginning."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_WRITERS, {"key": _WRITERS_LOCK})
-
-
-def _forget_log_ends(connection: Connection, *_: object) -> None:
-    connection.info[LOG_ENDS] = {}
 
 
 def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:

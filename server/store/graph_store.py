@@ -8,6 +8,7 @@ from disinherit.common.errors import InputError, StoreError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, ModelRecord
 from disinherit.server.store.audit_events import COORDINATOR
+from disinherit.server.store.batches import register_versions
 from disinherit.server.store.database import Database
 from disinherit.server.store.graph import (
     find_by_weights,
@@ -16,8 +17,9 @@ from disinherit.server.store.graph import (
     find_records,
 )
 from disinherit.server.store.importing import put_imported
-from disinherit.server.store.lineage import put_version, register_version, register_versions
+from disinherit.server.store.lineage import put_version, register_version
 from disinherit.server.store.registering import Announced, put_announced
+from disinherit.server.store.shared_transaction import savepoint
 
 _MOST_TOGETHER = 5000
 """Versions added in one transaction, which takes some seconds."""
@@ -76,7 +78,7 @@ class GraphStore:
             with self._database.writing() as db:
                 for record in records[start : start + _MOST_TOGETHER]:
                     try:
-                        with db.begin_nested():
+                        with savepoint(db):
                             put_version(db, record, [], actor)
                     except (SQLAlchemyError, StoreError):
                         raise
@@ -103,7 +105,7 @@ class GraphStore:
             with self._database.writing() as db:
                 for id in listed[start : start + _MOST_TOGETHER]:
                     try:
-                        with db.begin_nested():
+                        with savepoint(db):
                             put_imported(db, graph.model(id), graph.parents(id), actor)
                     except InputError as error:
                         refused.append(error)

@@ -10,11 +10,12 @@ from functools import partial
 
 from sqlalchemy import Connection, select
 
+from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
 from disinherit.server.now import now_us
-from disinherit.server.store.audit import append
+from disinherit.server.store.audit import append, append_all, make_event
 from disinherit.server.store.audit_events import (
     COORDINATOR,
     AuditKind,
@@ -103,14 +104,28 @@ def put_version(
         drop_announced(db, record.id)
     if present == record and not new:
         return
-    append(
-        db,
-        AuditKind.MODEL_REGISTERED if present is None else AuditKind.MODEL_COMPLETED,
+    kind = AuditKind.MODEL_REGISTERED if present is None else AuditKind.MODEL_COMPLETED
+    append_all(db, [registration_event(kind, record, new or known, actor)])
+
+
+def registration_event(
+    kind: AuditKind, record: ModelRecord, edges: Sequence[Inheritance], actor: str
+) -> AuditEvent:
+    """Return the event for the log that a version was registered or completed.
+
+    Args:
+        kind: which of both.
+        record: the version.
+        edges: the edges that lead to it.
+        actor: who did it.
+    """
+    return make_event(
+        kind,
         actor,
         model_id=record.id,
         owner=record.owner,
         digest_after=record.digest,
-        parameters={**inheritance_details(new or known), **scale_details(record)},
+        parameters={**inheritance_details(edges), **scale_details(record)},
         fishers=(record.fisher_digest,) if record.fisher_digest else (),
     )
 
@@ -134,36 +149,6 @@ def _start(db: Connection, announced: Announced) -> list[Inheritance]:
     if find_record(db, announced.start) is None:
         return []
     return [Inheritance(announced.start, announced.model_id, InheritanceKind.INCREMENTAL)]
-
-
-def register_versions(
-    db: Connection, versions: Sequence[tuple[ModelRecord, Sequence[Inheritance]]], actor: str
-) -> list[tuple[ModelRecord, bool] | InputError]:
-    """Register versions one after the other, each as `register_version` does.
-
-    Args:
-        db: a transaction that writes.
-        versions: each version with the edges that lead to it, parents first.
-        actor: who registers them, for the audit log.
-
-    Returns:
-        For each the stored record, and whether it is new; or why it is refused, of which nothing is
-        stored.
-    """
-    known = find_records(
-        db, {id for one, edges in versions for id in (one.id, *(edge.parent for edge in edges))}
-    )
-    results: list[tuple[ModelRecord, bool] | InputError] = []
-    for record, edges in versions:
-        try:
-            with db.begin_nested():
-                stored, new = register_version(db, record, edges, actor, known)
-        except InputError as error:
-            results.append(error)
-        else:
-            known[stored.id] = stored
-            results.append((stored, new))
-    return results
 
 
 def register_version(
@@ -197,9 +182,7 @@ def register_version(
     known = present.get(record.id)
     own = actor == owner_actor(record.owner)
     if known is None:
-        check_new_name(record.id)
-        youngest = max((one.created_us for one in present.values()), default=0)
-        complete = replace(record, created_us=max(now_us(), youngest + 1))
+        complete = checked_new(record, edges, actor, present)
     else:
         if known.owner != record.owner:  # the message must not name the other owner
             raise InputError(f"Expected a model id that is not taken, but got {record.id!r}.")
@@ -211,13 +194,44 @@ def register_version(
                 f"its owner {record.owner!r}, but got them from {actor}. Have its owner register "
                 "them with its own token."
             )
-    find = partial(_found, present)
-    if own:
-        check_foreign_parents(complete, edges, find)
-    check_kinds(complete, edges, find, own)
-    check_label_count(complete, [p for p in present.values() if p.owner == record.owner or not own])
+        _check_edges(complete, edges, own, present)
     put_version(db, complete, edges, actor, present)
     return complete, known is None
+
+
+def checked_new(
+    record: ModelRecord,
+    edges: Sequence[Inheritance],
+    actor: str,
+    known: Mapping[str, ModelRecord],
+) -> ModelRecord:
+    """Return the record of a new version as of now, if it may be registered.
+
+    Args:
+        record: the version, with any time and status.
+        edges: the edges that lead to it.
+        actor: who registers it.
+        known: has its parents, as far as they exist.
+
+    Raises:
+        InputError: if it may not.
+    """
+    check_new_name(record.id)
+    parents = {edge.parent: known[edge.parent] for edge in edges if edge.parent in known}
+    youngest = max((one.created_us for one in parents.values()), default=0)
+    complete = replace(record, created_us=max(now_us(), youngest + 1))
+    _check_edges(complete, edges, actor == owner_actor(record.owner), parents)
+    return complete
+
+
+def _check_edges(
+    record: ModelRecord, edges: Sequence[Inheritance], own: bool, present: Mapping[str, ModelRecord]
+) -> None:
+    find = partial(_found, present)
+    if own:
+        check_foreign_parents(record, edges, find)
+    check_kinds(record, edges, find, own)
+    check_label_count(record, [p for p in present.values() if p.owner == record.owner or not own])
 
 
 def _are(known: Sequence[Inheritance], edges: Sequence[Inheritance]) -> bool:

@@ -197,6 +197,12 @@ def find_announced(db: Connection, model_id: str, owner: str) -> Announced | Non
     return None if row is None else Announced(row.model_id, row.owner, row.start_id)
 
 
+def any_announced(db: Connection, ids: Sequence[str]) -> bool:
+    """Return whether any of some versions is announced."""
+    query = select(ANNOUNCED.c.model_id).where(ANNOUNCED.c.model_id.in_(ids)).limit(1)
+    return bool(ids) and db.scalar(query) is not None
+
+
 def drop_announced(db: Connection, model_id: str) -> None:
     """Remove an announced version, which its owner has registered."""
     db.execute(delete(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id))

@@ -73,7 +73,7 @@ class SharedTransaction:
                 raise
             return
         try:
-            savepoint = self._connection.begin_nested()
+            _begin(self._connection)
         except BaseException as error:
             self._fail(error)
             raise
@@ -81,14 +81,14 @@ class SharedTransaction:
             yield self._connection
         except BaseException as error:
             try:
-                savepoint.rollback()
+                _take_back(self._connection)
             except SQLAlchemyError:
                 self._fail(error)
             if self._connection.invalidated:
                 self._fail(error)
             raise
         try:
-            savepoint.commit()
+            _keep(self._connection)
         except BaseException as error:
             self._fail(error)
             raise
@@ -129,3 +129,34 @@ class SharedTransaction:
                 self._connection.info.pop(LOG_ENDS, None)
             self._connection.close()
         self._ended.set()
+
+
+@contextmanager
+def savepoint(db: Connection) -> Iterator[None]:
+    """Write nothing of a block that fails; the transaction goes on as it was before.
+
+    Args:
+        db: a transaction that writes.
+    """
+    _begin(db)
+    try:
+        yield
+    except BaseException:
+        _take_back(db)
+        raise
+    _keep(db)
+
+
+# Plain text: SQLAlchemy's own savepoints take as long as what is written in them.
+def _begin(db: Connection) -> None:
+    db.exec_driver_sql("SAVEPOINT part")
+
+
+def _keep(db: Connection) -> None:
+    db.exec_driver_sql("RELEASE SAVEPOINT part")
+
+
+def _take_back(db: Connection) -> None:
+    db.exec_driver_sql("ROLLBACK TO SAVEPOINT part")
+    db.exec_driver_sql("RELEASE SAVEPOINT part")
+    db.info[LOG_ENDS] = {}
