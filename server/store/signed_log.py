@@ -83,10 +83,6 @@ class _Chain:
         end = _HASH_BYTES * sequence
         return self._hashes[end - _HASH_BYTES : end].hex() if sequence else ""
 
-    def clear(self) -> None:
-        """Forget all hashes, so that all entries are checked again."""
-        self._hashes.clear()
-
     def extend(self, db: Connection) -> None:
         """Check the entries after the last checked one, which must still be there.
 
@@ -145,6 +141,11 @@ class SignedLog:
         self._epoch = 0
         self._written: Mark | None = None
         self._checkpoint = (0, time.monotonic())
+        # Callers that wait for the end of the log to be kept share one look at it.
+        self._counting = threading.Lock()
+        self._asked = self._served = 0
+        self._end = Mark(0, "")
+        self._since_us = 0
         self._announce()
 
     def follow(self) -> Mark:
@@ -157,10 +158,10 @@ class SignedLog:
             mark = read_mark(self._path)
             with self._database.reading() as db:
                 epoch = max(find_epoch(db), 0 if mark is None else mark.epoch)
-                if epoch > self._epoch:  # a person accepted the present log
-                    self._chain.clear()
-                    self._epoch = epoch
-                self._chain.extend(db)
+                # A person may have accepted the present log since.
+                chain = self._chain if epoch <= self._epoch else _Chain()
+                chain.extend(db)
+                self._chain, self._epoch = chain, max(epoch, self._epoch)
             end = self._chain.count
             if mark is not None and mark.entries > end:
                 raise LostHistoryError(
@@ -176,13 +177,10 @@ class SignedLog:
         Raises:
             LostHistoryError: if the log does not continue what was signed.
         """
-        with self._lock:
-            self._announce()
-            mark = self.follow()
-            if not header.request_id and self._chain.hash(header.entries) != header.head:
-                raise LostHistoryError(f"entry {header.entries} has another hash than a moment ago")
-            self._keep(mark)
-            return sign_header(header, self._signer, self._now())
+        self._keep_end()
+        if not header.request_id and self._chain.hash(header.entries) != header.head:
+            raise LostHistoryError(f"entry {header.entries} has another hash than a moment ago")
+        return sign_header(header, self._signer, max(now_us(), self._since_us))
 
     def envelope(self, payload_type: str, payload: bytes) -> Envelope:
         """Return a payload with its signature, made after a check of the log.
@@ -190,10 +188,8 @@ class SignedLog:
         Raises:
             LostHistoryError: if the log does not continue what was signed.
         """
-        with self._lock:
-            self._announce()
-            self._keep(self.follow())
-            return self._signer.envelope(payload_type, payload)
+        self._keep_end()
+        return self._signer.envelope(payload_type, payload)
 
     def check(self, sequence: int, line: bytes) -> None:
         """Check that an entry is unchanged since `follow` checked it.
@@ -205,11 +201,9 @@ class SignedLog:
         Raises:
             LostHistoryError: if it changed or was not checked.
         """
-        with self._lock:
-            if not 0 < sequence <= self._chain.count or self._chain.hash(sequence) != line_hash(
-                line
-            ):
-                raise LostHistoryError(f"entry {sequence} is not what it was")
+        chain = self._chain  # hashes are only added to it
+        if not 0 < sequence <= chain.count or chain.hash(sequence) != line_hash(line):
+            raise LostHistoryError(f"entry {sequence} is not what it was")
 
     def watch(self) -> None:
         """Update the mark, and sign a checkpoint in the log if it has grown enough.
@@ -242,9 +236,7 @@ class SignedLog:
         Raises:
             LostHistoryError: if the log does not continue what was signed.
         """
-        with self._lock:
-            mark = self.follow()
-            self._keep(mark)
+        mark = self._keep_end()
         head = LogHead(entries=mark.entries, hash=mark.head, epoch=mark.epoch)
         signature = self._signer.sign(_HEAD_TYPE, _head_bytes(head))
         head.key_id, head.signature = signature.keyid, bytes.fromhex(signature.signature)
@@ -278,12 +270,33 @@ class SignedLog:
             _LOG.warning("An owner showed a head of the log that this coordinator did not sign")
         return fault is None
 
+    def _keep_end(self) -> Mark:
+        """Check the log as it is now, keep where it ends before anything is signed, and return it.
+
+        Raises:
+            LostHistoryError: if the log does not continue what was signed.
+        """
+        with self._counting:
+            self._asked += 1
+            mine = self._asked
+        with self._lock:
+            if self._served < mine:  # nobody has looked since this call began
+                all_so_far = self._asked
+                self._announce()
+                mark = self.follow()
+                self._keep(mark)
+                self._served, self._end = all_so_far, mark
+            return self._end
+
     def _announce(self) -> None:
         with self._database.reading() as db:
             keys = find_keys(db)
         if not keys or keys[-1].key_id != self._signer.key_id or keys[-1].revoked_us:
             with self._database.writing() as db:
                 announce_key(db, self._signer)
+                keys = find_keys(db)
+        # What is signed is dated no earlier than the key.
+        self._since_us = keys[-1].since_us
 
     def _signed(self, mark: Mark) -> dict[str, str | int]:
         data = checkpoint_bytes(mark.entries, mark.head)
@@ -294,12 +307,6 @@ class SignedLog:
             "key_id": signature.keyid,
             "signature": base64.b64encode(bytes.fromhex(signature.signature)).decode(),
         }
-
-    def _now(self) -> int:
-        """Return the time, at the earliest that since which the key signs."""
-        with self._database.reading() as db:
-            keys = find_keys(db)
-        return max(now_us(), keys[-1].since_us if keys else 0)
 
     def _keep(self, mark: Mark) -> None:
         if mark != self._written:

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 from sqlalchemy import Connection, select
 
 from disinherit.common.audit.dsse import Signer
-from disinherit.common.audit.export import read_entry
 from disinherit.common.errors import InputError, StoreError
 from disinherit.common.files import write_private
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
+from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.database import Database
 from disinherit.server.store.tables import AUDIT
 
@@ -158,7 +158,7 @@ def find_keys(db: Connection) -> list[KnownKey]:
     )
     keys: list[KnownKey] = []
     revoked: dict[str, int] = {}
-    for event in (read_entry(line).event for line in db.scalars(query.order_by(AUDIT.c.sequence))):
+    for event in (read_line(line).event for line in db.scalars(query.order_by(AUDIT.c.sequence))):
         id = str(event.parameters["key_id"])
         if event.kind == AuditKind.KEY_REVOKED:
             revoked[id] = event.time_us
