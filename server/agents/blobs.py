@@ -40,10 +40,10 @@ class Blobs:
                 for digest in blobs:
                     self._offers[owner, digest] -= 1
                     self._holders[digest] -= 1
+                    if not self._offers[owner, digest]:
+                        del self._offers[owner, digest]
                     if not self._holders[digest]:
-                        del self._data[digest]
-                self._offers += Counter()  # drops zero counts
-                self._holders += Counter()
+                        del self._holders[digest], self._data[digest]
 
     def chunks(self, owner: str, digest: str, offset: int) -> Iterator[pb.Chunk]:
         """Yield a blob from an offset on, in chunks; at least one, which may be empty.

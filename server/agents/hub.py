@@ -9,6 +9,7 @@ import queue
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -39,7 +40,6 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     owner: str
-    task: pb.AgentTask
     done: Callable[[Reply], None]
     most_bytes: int
 
@@ -98,6 +98,7 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         self._left: dict[str, float] = {}
         self._waiting: dict[str, _Waiting] = {}
+        self._open: defaultdict[str, dict[str, pb.AgentTask]] = defaultdict(dict)
 
     def away(self, owner: str) -> float:
         """Return the seconds since an owner's agent disconnected; 0 if it is connected."""
@@ -140,9 +141,8 @@ class Hub:
         with self._lock:
             old = self._sessions.get(owner)
             self._sessions[owner] = session
-            for waiting in self._waiting.values():
-                if waiting.owner == owner:
-                    session.send(waiting.task)
+            for task in self._open.get(owner, {}).values():
+                session.send(task)
         if old is not None:
             old.replaced = True
             old.close()
@@ -210,14 +210,15 @@ class Hub:
             session = self._sessions.get(owner)
             if session is None:
                 return None
-            self._waiting[message.task_id] = _Waiting(owner, message, done, most_bytes)
+            self._waiting[message.task_id] = _Waiting(owner, done, most_bytes)
+            self._open[owner][message.task_id] = message
             session.send(message)
         return message.task_id
 
     def drop(self, task_id: str) -> None:
         """Drop an open task; a later answer is ignored."""
         with self._lock:
-            self._waiting.pop(task_id, None)
+            self._end(task_id)
 
     def receive(self, session: Session, part: pb.AnswerPart) -> None:
         """Take a part of an answer; parts of unknown tasks, or from other owners, are ignored.
@@ -244,7 +245,16 @@ class Hub:
             else:
                 error = part.error
             del session.parts[part.task_id]
-            del self._waiting[part.task_id]
+            self._end(part.task_id)
         answer = b"" if error else bytes(data)
         del data  # may be a gigabyte
         waiting.done(Reply(part.task_id, answer, error))
+
+    def _end(self, task_id: str) -> None:
+        """Forget an open task; the caller holds the lock."""
+        ended = self._waiting.pop(task_id, None)
+        if ended is not None:
+            tasks = self._open[ended.owner]
+            del tasks[task_id]
+            if not tasks:
+                del self._open[ended.owner]

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 
 from disinherit.common.errors import CampaignError
-from disinherit.common.limits import PENDING
+from disinherit.common.limits import CONNECTIONS, PENDING
 from disinherit.server.agents.admission import AgentDoors, EnrolmentDoor
 from disinherit.server.agents.authority import KeyPair
 from disinherit.server.agents.credentials import renewing
@@ -66,9 +66,13 @@ class AgentsServer:
         known, anybody = renewing(identity, ca), renewing(identity)
         self._doors = AgentDoors(agents), EnrolmentDoor()
         self._servers: list[grpc.Server] = []
-        self.port = self._serve(servicer, self._doors[0], _OF_DESCRIPTORS, address, known)
+        of_agents = connection_options(_OF_DESCRIPTORS, CONNECTIONS.most + agents)
+        of_others = connection_options(_ENROL_OF_DESCRIPTORS)
+        self.port = self._serve(
+            servicer, self._doors[0], of_agents, PENDING.most + agents, address, known
+        )
         self.enrol_port = self._serve(
-            servicer, self._doors[1], _ENROL_OF_DESCRIPTORS, enrol_address, anybody
+            servicer, self._doors[1], of_others, PENDING.most, enrol_address, anybody
         )
         for server in self._servers:
             server.start()
@@ -88,7 +92,8 @@ class AgentsServer:
         self,
         servicer: AgentsServicer,
         doors: AgentDoors | EnrolmentDoor,
-        part: int,
+        options: tuple[tuple[str, int], ...],
+        calls: int,
         address: str,
         credentials: grpc.ServerCredentials,
     ) -> int:
@@ -96,8 +101,8 @@ class AgentsServer:
         server = grpc.server(
             ThreadPoolExecutor(_DEFAULT_THREADS, "agents"),
             interceptors=[RefusalLog(), doors],
-            options=(*_KEEPALIVE, *connection_options(part)),
-            maximum_concurrent_rpcs=PENDING.most,
+            options=(*_KEEPALIVE, *options),
+            maximum_concurrent_rpcs=calls,
         )
         add_AgentsServicer_to_server(servicer, server)
         try:

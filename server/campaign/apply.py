@@ -1,18 +1,19 @@
 """Application of a pass: broadcast of tasks, results, and verification.
 
-Each owner's answer is stored on arrival, in one transaction that checks the lease's token.  So a
-coordinator that lost its campaign to another one cannot store anything of it.
+Owners' answers are stored on arrival, those that have arrived together in one transaction that
+checks the lease's token.  So a coordinator that lost its campaign to another one cannot store
+anything of it.
 """
 
 import time
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import cast
 
 from disinherit.common.errors import StoreError
 from disinherit.common.text import one_line
 from disinherit.common.wire.messages import packets_for
+from disinherit.server.campaign.answered_parts import AnsweredPart, answered_parts
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.contact import check_held
 from disinherit.server.campaign.dry_pass import Prepared
@@ -21,7 +22,7 @@ from disinherit.server.campaign.remedies import has_exact_parents, present_versi
 from disinherit.server.states import Answered, Task, TaskState
 from disinherit.server.store.repeated_tasks import find_made
 from disinherit.server.transport.answers import checked_digest, reply_of, unhandled
-from disinherit.server.transport.base import Answer, Ask
+from disinherit.server.transport.base import Answer, Ask, together
 from disinherit.v1 import unlearning_pb2 as pb
 
 _NOT_FORGOTTEN = (TaskState.INEFFECTIVE, TaskState.HARMFUL)
@@ -51,13 +52,8 @@ def apply(one: Pass) -> None:
         if not one.advances:
             return
         change.put(tasks, fishers)
-    for answer in one.ask(prepared.asks("train.unlearn")):
-        try:
-            _record(one, answer)
-        except StoreError:
-            raise
-        except Exception as error:  # one answer must not stop the others
-            _give_up(one, answer, unhandled(answer, error))
+    for answers in together(one.ask(prepared.asks("train.unlearn"))):
+        _record(one, answers)
     one.timing.broadcast_and_apply += time.perf_counter() - started
     _look_at_failures(one)
 
@@ -112,72 +108,101 @@ def evaluations(
         digests_only: whether to ask for digests only.
 
     Yields:
-        For each owner, as it answers, an evaluation of each of its models, with `error` set if
-        there is none.
+        For each owner, as it answers, or for several that have answered, an evaluation of each of
+        their models, with `error` set if there is none.
     """
     asks = [
         Ask(owner, "evaluate.panel", pb.EvaluateTask(model_ids=ids, digests_only=digests_only))
         for owner, ids in models.items()
     ]
-    for answer in ask(asks):
-        named = models[answer.ask.owner]
-        try:
-            reply, error = reply_of(answer, pb.EvaluateReply)
-            sent = {e.model_id: e for e in reply.models} if reply is not None else {}
-            missing = pb.Evaluation(error=error or "its owner did not mention it")
-            found = {model: check(model, sent.get(model, missing)) for model in named}
-        except Exception as error:  # one answer must not stop the others
-            reason = unhandled(answer, error)
-            found = {model: pb.Evaluation(model_id=model, error=reason) for model in named}
+    for answers in together(ask(asks)):
+        found: dict[str, pb.Evaluation] = {}
+        for answer in answers:
+            named = models[answer.ask.owner]
+            try:
+                reply, error = reply_of(answer, pb.EvaluateReply)
+                sent = {e.model_id: e for e in reply.models} if reply is not None else {}
+                missing = pb.Evaluation(error=error or "its owner did not mention it")
+                found |= {model: check(model, sent.get(model, missing)) for model in named}
+            except Exception as error:  # one answer must not stop the others
+                reason = unhandled(answer, error)
+                found |= {model: pb.Evaluation(model_id=model, error=reason) for model in named}
         yield found
 
 
-def _record(one: Pass, answer: Answer) -> None:
-    """Store one owner's answer; models that it leaves out failed, or stay pending."""
-    asked = cast("pb.UnlearnTask", answer.ask.task)
-    reply, error = reply_of(answer, pb.UnlearnReply)
-    for start in range(0, len(asked.models), _AT_ONCE):
-        _record_some(one, answer, reply, error, asked.models[start : start + _AT_ONCE])
-    one.say(error or f"{answer.ask.owner} answered")
+def _record(one: Pass, answers: Sequence[Answer]) -> None:
+    """Store answers of owners; models that they leave out failed, or stay pending."""
+    parts: list[AnsweredPart] = []
+    count = 0
+    for answer in answers:
+        for part in answered_parts(answer, _AT_ONCE):
+            if parts and count + len(part.models) > _AT_ONCE:
+                _record_parts(one, parts)
+                parts, count = [], 0
+            parts.append(part)
+            count += len(part.models)
+    _record_parts(one, parts)
+    for answer in answers:
+        one.say(reply_of(answer, pb.UnlearnReply)[1] or f"{answer.ask.owner} answered")
 
 
-def _record_some(
-    one: Pass,
-    answer: Answer,
-    reply: pb.UnlearnReply | None,
-    error: str,
-    models: Sequence[pb.ModelTask],
-) -> None:
-    asked, todo = cast("pb.UnlearnTask", answer.ask.task), one.todo
-    named = {model.model_id: model for model in models}
+def _record_parts(one: Pass, parts: Sequence[AnsweredPart]) -> None:
+    """Store parts in one transaction; each in its own if they cannot be handled together."""
+    try:
+        _record_together(one, parts)
+    except StoreError:
+        raise
+    except Exception as error:  # one answer must not stop the others
+        for part in parts:
+            if len(parts) > 1:
+                _record_parts(one, [part])
+            else:
+                _give_up(one, part, unhandled(part.answer, error))
+
+
+def _record_together(one: Pass, parts: Sequence[AnsweredPart]) -> None:
+    todo = one.todo
     results: dict[str, pb.ModelResult] = {}
-    for result in reply.models if reply is not None else ():
-        if result.model_id in named:
-            results.setdefault(result.model_id, result)
-    reason = error or "its owner did not mention it"
-    silent = [_unanswered(todo[m], answer, reason) for m in named if m not in results]
-    if reply is None and all(task == one.tasks[task.model_id] for task in silent):
+    asked: dict[str, pb.UnlearnTask] = {}
+    silent: list[Task] = []
+    told: list[AnsweredPart] = []
+    for part in parts:
+        found = part.results()
+        results |= found
+        asked |= dict.fromkeys(found, part.asked)
+        reason = part.error or "its owner did not mention it"
+        missing = [m.model_id for m in part.models if m.model_id not in found]
+        unanswered = [_unanswered(todo[model], part.answer, reason) for model in missing]
+        if part.reply is not None:
+            told.append(part)
+        elif all(task == one.tasks[task.model_id] for task in unanswered):
+            continue
+        silent += unanswered
+    if not (told or silent):
         return
     stored: list[str] = []
-    with one.writing(list(named)) as change:
-        if reply is not None:
-            change.notified(answer.ask.owner, sorted(named), tasked=True)
+    models = [model for part in told for model in part.models]
+    named = {model.model_id for model in models} | {task.model_id for task in silent}
+    with one.writing(named) as change:
+        for part in told:
+            about = sorted(model.model_id for model in part.models)
+            change.notified(part.answer.ask.owner, about, tasked=True)
         for some in _generations(one, (model for model in models if model.model_id in results)):
             tasks = ChainMap(change.tasks, one.tasks)
-            found = [
+            outcomes = [
                 outcome_of(
                     todo[model.model_id],
                     results[model.model_id],
-                    asked,
+                    asked[model.model_id],
                     model,
                     exact_parents=has_exact_parents(model, one.graph, tasks),
                 )
                 for model in some
             ]
-            answered = [o for o in found if isinstance(o, Answered)]
+            answered = [o for o in outcomes if isinstance(o, Answered)]
             rejected = change.put_answered(answered) if answered else {}
             refusals = [refused(todo[model], why) for model, why in rejected.items()]
-            change.put([*(o for o in found if isinstance(o, Task)), *refusals])
+            change.put([*(o for o in outcomes if isinstance(o, Task)), *refusals])
             stored += [o.task.model_id for o in answered if o.task.model_id not in rejected]
         change.put(silent)
     for model in stored:
@@ -198,10 +223,10 @@ def _generations(one: Pass, models: Iterable[pb.ModelTask]) -> Iterator[list[pb.
     yield list(some.values())
 
 
-def _give_up(one: Pass, answer: Answer, reason: str) -> None:
-    """Fail the models of an answer that cannot be handled, except those already stored."""
-    asked = cast("pb.UnlearnTask", answer.ask.task).models
-    one.put(_short_of(one.tasks[model.model_id], TaskState.FAILED, reason) for model in asked)
+def _give_up(one: Pass, part: AnsweredPart, reason: str) -> None:
+    """Fail the models of an answer that cannot be handled."""
+    models = (model.model_id for model in part.models)
+    one.put(_short_of(one.tasks[model], TaskState.FAILED, reason) for model in models)
 
 
 def _look_at_failures(one: Pass) -> None:

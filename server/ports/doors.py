@@ -321,19 +321,21 @@ def use_descriptors() -> int:
     return hard
 
 
-def connection_options(part: int) -> tuple[tuple[str, int], ...]:
+def connection_options(
+    part: int, most: int = limits.CONNECTIONS.most
+) -> tuple[tuple[str, int], ...]:
     """Return gRPC's options for a port.
 
     Args:
         part: the port's share of the process's descriptors, as 1/part; a full port leaves the rest
             to other ports.
+        most: limit of connections.
 
     Example:
         >>> dict(connection_options(4))["grpc.server_handshake_timeout_ms"]
         5000
     """
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = limits.CONNECTIONS.most
     if descriptors != resource.RLIM_INFINITY:
         most = min(most, descriptors // part)
     return (

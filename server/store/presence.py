@@ -6,11 +6,11 @@ owner counts as connected only while its process confirms it.
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from disinherit.common.errors import StoreError
 from disinherit.server.now import now_us
@@ -23,6 +23,7 @@ _CONFIRM_US = 30_000_000
 
 _BELIEVED_US = 3 * _CONFIRM_US
 _AT_ONCE = 500
+_OF_OWNERS = update(PRESENCE).where(PRESENCE.c.owner.in_(bindparam("owners", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +106,19 @@ class Attendance:
         if connected == self._known and not due:
             return
         gone = self._known.keys() - connected.keys()
+        same = [owner for owner in connected if self._known.get(owner) == connected[owner]]
+        new = connected.keys() - same
         try:
             with self._database.writing() as db:
-                for owner, details in connected.items():
-                    if due or self._known.get(owner) != details:
-                        self._put(db, owner, details, now)
-                for start in range(0, len(gone), _AT_ONCE):
-                    some = PRESENCE.c.owner.in_(sorted(gone)[start : start + _AT_ONCE])
-                    mine = update(PRESENCE).where(some, PRESENCE.c.way == self._way)
-                    db.execute(mine.values(online=0, seen_us=now))
+                for some in _some(same if due else ()):
+                    # Elsewhere it may be known as connected in another way.
+                    if self._confirm(db, some, now) != len(some):
+                        new |= set(some)
+                for some in _some(sorted(new)):
+                    self._put(db, {owner: connected[owner] for owner in some}, now)
+                for some in _some(sorted(gone)):
+                    mine = _OF_OWNERS.where(PRESENCE.c.way == self._way)
+                    db.execute(mine.values(online=0, seen_us=now), {"owners": some})
         except StoreError as error:
             if not self._failed:
                 _LOG.warning("cannot record which owners are connected: %s", error)
@@ -124,17 +129,29 @@ class Attendance:
         if due:
             self._confirmed_us = now
 
-    def _put(self, db: Connection, owner: str, details: Details, now: int) -> None:
-        values = {
-            "way": self._way,
-            "online": 1,
-            "seen_us": now,
-            "release": details.release,
-            "hours": details.hours,
+    def _confirm(self, db: Connection, owners: Sequence[str], now: int) -> int:
+        """Record that owners are still connected, and return how many of them were known to be."""
+        mine = _OF_OWNERS.where(PRESENCE.c.way == self._way, PRESENCE.c.online == 1)
+        return db.execute(mine.values(seen_us=now), {"owners": owners}).rowcount
+
+    def _put(self, db: Connection, connected: Mapping[str, Details], now: int) -> None:
+        rows = {
+            owner: {
+                "owner": owner,
+                "way": self._way,
+                "online": 1,
+                "seen_us": now,
+                "release": details.release,
+                "hours": details.hours,
+            }
+            for owner, details in connected.items()
         }
-        mine = update(PRESENCE).where(PRESENCE.c.owner == owner)
-        if not db.execute(mine.values(**values)).rowcount:
-            db.execute(insert(PRESENCE).values(owner=owner, **values))
+        db.execute(delete(PRESENCE).where(PRESENCE.c.owner.in_(rows)))
+        db.execute(insert(PRESENCE), list(rows.values()))
+
+
+def _some(owners: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (owners[start : start + _AT_ONCE] for start in range(0, len(owners), _AT_ONCE))
 
 
 def _read(row: Row[Any], now: int) -> Presence:

@@ -1,6 +1,6 @@
 """Interface of transports to owners, with asks and answers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -40,6 +40,8 @@ class Answer:
         unreachable: whether the owner may answer later (offline, timed out) rather than failed.
         sent: whether the message was sent; if not, the owner cannot have acted on it.
         awaited: whether it was sent, and a later, equal ask will get its answer.
+        more: whether the answer of another owner is there already, so that both can be stored
+            together.
     """
 
     ask: Ask
@@ -48,6 +50,7 @@ class Answer:
     unreachable: bool = False
     sent: bool = True
     awaited: bool = False
+    more: bool = False
 
 
 def too_large(most: int) -> str:
@@ -83,3 +86,26 @@ class Transport(Protocol):
             timeout: seconds after which a missing answer becomes an error.
         """
         ...
+
+
+_TOGETHER = 256
+
+
+def together(answers: Iterable[Answer]) -> Iterator[list[Answer]]:
+    """Yield answers in lists: those that are there already, up to 256, and no others.
+
+    Example:
+        >>> from google.protobuf.empty_pb2 import Empty
+        >>> ask = Ask("anna", "query.notice", Empty())
+        >>> several = [Answer(ask, more=True), Answer(ask), Answer(ask)]
+        >>> [len(some) for some in together(several)]
+        [2, 1]
+    """
+    some: list[Answer] = []
+    for answer in answers:
+        some.append(answer)
+        if not answer.more or len(some) == _TOGETHER:
+            yield some
+            some = []
+    if some:
+        yield some

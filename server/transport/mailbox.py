@@ -25,6 +25,9 @@ from disinherit.v1 import unlearning_pb2 as pb
 _IN_LINE_SECONDS = 30.0
 """How long a waiting ask keeps its place in line without being repeated."""
 
+_LONGEST_WAIT = 10
+"""How many times the wait for one answer a pass takes in answers at most."""
+
 _KEPT_SECONDS = 600.0
 """How long an answer is kept; its campaign may be paused meanwhile."""
 
@@ -44,7 +47,7 @@ class Mailbox:
     Args:
         transport: carries the messages; each message is open there at most once.
         arrived: called from another thread whenever an answer has arrived.
-        wait: seconds to wait for answers before an "awaited" one.
+        wait: seconds to wait for the next answer before an "awaited" one.
         withheld: seconds until withheld Fisher information is requested again automatically.
     """
 
@@ -59,6 +62,7 @@ class Mailbox:
         self._arrived = arrived
         self._wait = wait
         self._letters: dict[Hashable, _Letter] = {}
+        self._answered: dict[Hashable, None] = {}  # in the order in which they came
         self._lines: dict[str, dict[Hashable, float]] = {}
         self._pacing = Pacing(withheld=withheld)
         self._changed = threading.Condition()
@@ -79,15 +83,17 @@ class Mailbox:
             yield answer
         new, waiting = self._sort(open_asks)
         if new:
-            self._send([open_asks[key] for key in new], timeout)
+            self._send({key: open_asks[key] for key in new}, timeout)
         for key in waiting:
             yield _busy(open_asks.pop(key))
-        deadline = time.monotonic() + self._wait
+        now = time.monotonic()
+        deadline, latest = now + self._wait, now + _LONGEST_WAIT * self._wait
         while open_asks:
             found = self._take(open_asks, deadline)
             if not found:
                 break
             yield from found
+            deadline = min(time.monotonic() + self._wait, latest)
         for ask in open_asks.values():
             yield _awaited(ask)
 
@@ -121,6 +127,7 @@ class Mailbox:
                 for key, letter in self._letters.items()
                 if letter.answer is None or letter.arrived > oldest
             }
+            self._answered = {key: None for key in self._answered if key in self._letters}
             busy = {letter.owner for letter in self._letters.values() if letter.answer is None}
             for key, ask in asks.items():
                 if key in self._letters:
@@ -156,19 +163,26 @@ class Mailbox:
     def _queue(self, key: Hashable, owner: str) -> None:
         self._lines.setdefault(owner, {})[key] = time.monotonic()  # keeps its place
 
-    def _send(self, asks: Sequence[Ask], timeout: float) -> None:
+    def _send(self, asks: Mapping[Hashable, Ask], timeout: float) -> None:
+        keys = {id(ask): key for key, ask in asks.items()}
         threading.Thread(
             target=carry,
-            args=(self._transport, asks, timeout, self._put),
+            args=(
+                self._transport,
+                list(asks.values()),
+                timeout,
+                lambda answer: self._put(keys[id(answer.ask)], answer),
+            ),
             name="mailbox",
             daemon=True,
         ).start()
 
-    def _put(self, answer: Answer) -> None:
+    def _put(self, key: Hashable, answer: Answer) -> None:
         with self._changed:
-            letter = self._letters[_key(answer.ask)]
+            letter = self._letters[key]
             letter.answer, letter.arrived = answer, time.monotonic()
-            self._pacing.answered(_key(answer.ask), answer)
+            self._answered[key] = None
+            self._pacing.answered(key, answer)
             self._changed.notify_all()
         self._arrived()
 
@@ -177,25 +191,25 @@ class Mailbox:
         found = []
         with self._changed:
             self._changed.wait_for(
-                lambda: any(self._letters[key].answer is not None for key in open_asks),
+                lambda: not open_asks.keys().isdisjoint(self._answered.keys()),
                 max(0.0, deadline - time.monotonic()),
             )
-            for key in list(open_asks):
-                answer = self._letters[key].answer
-                if answer is not None:
-                    del self._letters[key]
-                    found.append(replace(answer, ask=open_asks.pop(key)))
+            for key in [key for key in self._answered if key in open_asks]:
+                answer = self._letters.pop(key).answer
+                del self._answered[key]
+                assert answer is not None
+                found.append(replace(answer, ask=open_asks.pop(key)))
         return found
 
 
 def _key(ask: Ask) -> Hashable:
     """Return the identity of a message: everything except creation time and log head."""
-    task = copy.deepcopy(ask.task)
+    task = ask.task
+    if isinstance(task, pb.UnlearnTask | pb.FisherTask):
+        task = copy.deepcopy(task)
+        task.ClearField("log_head")
     if isinstance(task, pb.UnlearnTask):
         task.ClearField("created_us")
-        task.ClearField("log_head")
-    if isinstance(task, pb.FisherTask):
-        task.ClearField("log_head")
     data = task.SerializeToString(deterministic=True)
     return ask.owner, ask.action, hashlib.sha256(data).digest()
 

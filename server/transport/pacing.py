@@ -10,6 +10,7 @@ answer, the remaining ask is a different one and is sent at once; its interval k
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
@@ -33,13 +34,11 @@ class _Asked:
     """The history of equal asks.
 
     Attributes:
-        owner: the owner.
         request_id: the request; `""` without one.
         due: time of the next ask, in monotonic seconds.
         answer: the last answer, if any.
     """
 
-    owner: str
     request_id: str
     due: float = 0.0
     answer: Answer | None = None
@@ -58,10 +57,12 @@ class Pacing:
     ) -> None:
         self._clock = clock
         self._withheld = withheld
-        self._asked: dict[Hashable, _Asked] = {}
-        self._counts: dict[tuple[str, str, str], int] = {}
+        # Of each owner: whatever concerns one owner takes no longer with more of them.
+        self._asked: defaultdict[str, dict[Hashable, _Asked]] = defaultdict(dict)
+        self._counts: defaultdict[str, dict[tuple[str, str], int]] = defaultdict(dict)
         self._heard: dict[str, float] = {}
         self._news: set[str] = set()
+        self._tidied = clock()
 
     def last(self, key: Hashable, ask: Ask) -> Answer | None:
         """Return the last answer to an ask that is not due yet; `None` if it may be sent.
@@ -72,7 +73,7 @@ class Pacing:
         """
         if ask.owner in self._news:
             self.hear(ask.owner)
-        asked = self._asked.get(key)
+        asked = self._asked.get(ask.owner, {}).get(key)
         if asked is None or asked.answer is None or asked.due <= self._clock():
             return None
         return replace(asked.answer, ask=ask)
@@ -82,32 +83,37 @@ class Pacing:
         if ask.action in _BY_HAND:
             return
         now = self._clock()
-        self._asked = {k: one for k, one in self._asked.items() if one.due + _KEPT > now}
-        open_asks = {(one.owner, one.request_id) for one in self._asked.values()}
-        self._counts = {of: n for of, n in self._counts.items() if of[:2] in open_asks}
+        if now - self._tidied > _KEPT:
+            self._tidied = now
+            for owner in list(self._asked):
+                self._tidy(owner, now)
+        self._tidy(ask.owner, now)
         request_id = str(getattr(ask.task, "request_id", ""))
-        of_kind = (ask.owner, request_id, ask.action)
-        count = self._counts.get(of_kind, 0)
-        self._counts[of_kind] = min(count + 1, 30)
-        asked = self._asked.setdefault(key, _Asked(ask.owner, request_id))
+        of_kind = (request_id, ask.action)
+        counts = self._counts[ask.owner]
+        count = counts.get(of_kind, 0)
+        counts[of_kind] = min(count + 1, 30)
+        asked = self._asked[ask.owner].setdefault(key, _Asked(request_id))
         asked.due = now + min(_FIRST * 2**count, _LONGEST)
 
     def answered(self, key: Hashable, answer: Answer) -> None:
         """Record an answer; an unreachable owner is asked again as soon as it is reachable."""
+        owner, asked = answer.ask.owner, self._asked.get(answer.ask.owner, {})
         if answer.unreachable:
-            asked = self._asked.pop(key, None)
-            if asked is not None:
-                self._counts.pop((asked.owner, asked.request_id, answer.ask.action), None)
-        elif key in self._asked:
-            asked = self._asked[key]
-            asked.answer = _kept(answer)
+            forgotten = asked.pop(key, None)
+            if forgotten is not None:
+                self._counts.get(owner, {}).pop((forgotten.request_id, answer.ask.action), None)
+        elif key in asked:
+            asked[key].answer = _kept(answer)
             if _withheld(answer):
-                asked.due = self._clock() + self._withheld
+                asked[key].due = self._clock() + self._withheld
 
     def release(self, request_id: str) -> None:
         """Allow all asks of a request at once, after a person resumed it."""
-        self._asked = {k: one for k, one in self._asked.items() if one.request_id != request_id}
-        self._counts = {of: n for of, n in self._counts.items() if of[1] != request_id}
+        for owner, asked in self._asked.items():
+            self._asked[owner] = {k: o for k, o in asked.items() if o.request_id != request_id}
+        for owner, counts in self._counts.items():
+            self._counts[owner] = {of: n for of, n in counts.items() if of[0] != request_id}
 
     def hear(self, owner: str) -> None:
         """Allow all asks to an owner after news from it: now, or a minute after the last news."""
@@ -117,9 +123,18 @@ class Pacing:
             return
         self._heard[owner] = now
         self._news.discard(owner)
-        for one in self._asked.values():
-            if one.owner == owner:
-                one.due = now
+        for one in self._asked.get(owner, {}).values():
+            one.due = now
+
+    def _tidy(self, owner: str, now: float) -> None:
+        """Forget asks to an owner that are long overdue, and what was counted of them."""
+        asked = {k: one for k, one in self._asked.get(owner, {}).items() if one.due + _KEPT > now}
+        requests = {one.request_id for one in asked.values()}
+        counts = {of: n for of, n in self._counts.get(owner, {}).items() if of[0] in requests}
+        self._asked.pop(owner, None)
+        self._counts.pop(owner, None)
+        if asked:
+            self._asked[owner], self._counts[owner] = asked, counts
 
 
 def _withheld(answer: Answer) -> bool:

@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from disinherit.server.transport.base import Answer, Ask, Transport, not_connected
 
@@ -63,7 +63,8 @@ class RoutedTransport:
                 daemon=True,
             ).start()
         for _ in asks:
-            yield answers.get()
+            answer = answers.get()
+            yield answer if answers.empty() else replace(answer, more=True)
 
     def _number(self, owner: str) -> int | None:
         reaching = (i for i, route in enumerate(self._routes) if route.reaches(owner))

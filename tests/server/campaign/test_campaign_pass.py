@@ -1,14 +1,15 @@
 """A pass: its queries, and what it sees of other writers between two messages."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.server.campaign import order, staging
+from disinherit.server.campaign import apply, order, staging
 from disinherit.server.planning import plan as planning
-from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState, TaskState
+from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState, Task, TaskState
 from disinherit.server.store.history import note_lost
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
@@ -40,6 +41,51 @@ def test_a_happy_pass_makes_one_transaction_for_each_answer(world: World, plans:
     assert counted.empty == []
     assert counted.selects <= 40
     assert plans == ["q"]
+
+
+def test_answers_that_are_there_together_are_one_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.coordinator.submit(make_request())
+    inner = world.transport.ask
+
+    def ask(asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        answers = list(inner(asks, timeout))
+        for answer in answers:
+            yield replace(answer, more=answer is not answers[-1])
+
+    monkeypatch.setattr(world.transport, "ask", ask)
+    with counting() as counted:
+        assert world.coordinator.run("q").outcome == "complete"
+    # One for all that are applied, and one for all that are verified, of three owners each.
+    assert len(counted.transactions) == 8
+    assert set(world.states("q").values()) == {TaskState.VERIFIED}
+
+
+def test_an_answer_that_cannot_be_handled_stops_none_that_came_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.coordinator.submit(make_request())
+    inner, outcome = world.transport.ask, apply.outcome_of
+
+    def ask(asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
+        for answer in inner(asks, timeout):
+            yield replace(answer, more=True)
+
+    def outcome_of(task: Task, *rest: Any, **named: Any) -> Any:
+        if task.owner == "ben":
+            raise ZeroDivisionError
+        return outcome(task, *rest, **named)
+
+    monkeypatch.setattr(world.transport, "ask", ask)
+    monkeypatch.setattr(apply, "outcome_of", outcome_of)
+    world.coordinator.run("q")
+    owners = {task.owner: task.state for task in world.store.tasks("q").values()}
+    assert owners == {
+        "anna": TaskState.VERIFIED,
+        "ben": TaskState.FAILED,
+        "cleo": TaskState.VERIFIED,
+    }
 
 
 def test_a_pass_reads_its_tasks_once_unless_somebody_else_changes_one(world: World) -> None:
