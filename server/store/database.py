@@ -14,17 +14,21 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, DisconnectionError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import URL, Connection, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from disinherit.common.errors import StoreError
 from disinherit.common.limits import shown
+from disinherit.server.store.connections import (
+    WAIT_SECONDS,
+    close_late,
+    open_server,
+    open_sqlite,
+)
 from disinherit.server.store.shared_transaction import SharedTransaction
 
 
@@ -94,15 +98,8 @@ class FairLock:
                 self._taken = False
 
 
-_WRITES = "disinherit_writes"
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
 _LOCK_WRITERS = text("SELECT pg_advisory_xact_lock(:key)")
-_FILE = "disinherit_file"
-_POOL: Mapping[str, Any] = {"pool_size": 15, "max_overflow": 0, "pool_use_lifo": True}
-"""Connections that stay open once they were needed: to open one takes longer than most reads."""
-
-_WAIT_SECONDS = 30
-"""How long a writer waits for others."""
 
 
 class Database:
@@ -133,9 +130,11 @@ class Database:
             lite = address.get_backend_name() == "sqlite"
             in_memory = address.database in (None, "", ":memory:")
             self.file = Path(str(address.database)) if lite and not in_memory else None
-            self._engine, self._writer = _sqlite(address, self.file) if lite else _server(address)
+            self._engine, self._writer = (
+                open_sqlite(address, self.file) if lite else open_server(address)
+            )
         self._closed = threading.Event()
-        event.listen(self._engine, "checkin", functools.partial(_close_late, self._closed))
+        event.listen(self._engine, "checkin", functools.partial(close_late, self._closed))
         # Not at exit: a store that lives as long as its process is never closed.
         weakref.finalize(self, self._engine.dispose).atexit = False
 
@@ -239,11 +238,11 @@ class Database:
         need.
         """
         started = time.perf_counter()
-        with self._turns.taken(_WAIT_SECONDS) as acquired:
+        with self._turns.taken(WAIT_SECONDS) as acquired:
             self.observe("wait", time.perf_counter() - started)
             if not acquired:
                 raise StoreError(
-                    f"Expected to write to {self.name!r} within {_WAIT_SECONDS} s, but another "
+                    f"Expected to write to {self.name!r} within {WAIT_SECONDS} s, but another "
                     "thread is still writing. Try again."
                 )
             yield
@@ -284,78 +283,3 @@ def _exclude_writers(connection: Connection) -> None:
     """Let other processes wait, too; a file of SQLite is locked from the beginning."""
     if connection.dialect.name == "postgresql":
         connection.execute(_LOCK_WRITERS, {"key": _WRITERS_LOCK})
-
-
-def _close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:
-    """Close a connection that is returned after the pool was disposed of."""
-    if closed.is_set():
-        record.invalidate()
-
-
-def _sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
-    engine = create_engine(address, **({} if file is None else _POOL))
-    if file is not None:
-        _hold_on_to(engine, file)
-    event.listen(engine, "connect", _configure_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine, engine.execution_options(**{_WRITES: True})
-
-
-def _server(address: URL) -> tuple[Engine, Engine]:
-    engine = create_engine(address, pool_pre_ping=True, **_POOL)
-    # A writer must see what was committed while it waited.
-    return (
-        engine.execution_options(isolation_level="REPEATABLE READ"),
-        engine.execution_options(isolation_level="READ COMMITTED"),
-    )
-
-
-def _hold_on_to(engine: Engine, file: Path) -> None:
-    """Keep all connections on the same file: refuse to create it again, or to use another."""
-    made = False
-
-    def connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> None:
-        if made:
-            arguments[0] = f"{file.absolute().as_uri()}?mode=rw"
-            options["uri"] = True
-
-    def connected(_: object, record: Any) -> None:
-        nonlocal made
-        made = True
-        record.info[_FILE] = _identity(file)
-
-    def checked_out(_: object, record: Any, __: object) -> None:
-        if record.info[_FILE] != _identity(file):
-            raise DisconnectionError(f"{file} is gone, or another file")
-
-    event.listen(engine, "do_connect", connect)
-    event.listen(engine, "connect", connected)
-    event.listen(engine, "checkout", checked_out)
-
-
-def _identity(file: Path) -> tuple[int, int] | None:
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _configure_sqlite(connection: Any, _: object) -> None:
-    # By default the driver begins a transaction only before the first write, so that earlier reads
-    # may be outdated.
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout={1000 * _WAIT_SECONDS}",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITES)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

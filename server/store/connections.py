@@ -1,0 +1,100 @@
+"""Connections to the database, kept open, and what each begins with."""
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+_WRITES = "disinherit_writes"
+_FILE = "disinherit_file"
+_POOL: Mapping[str, Any] = {"pool_size": 15, "max_overflow": 0, "pool_use_lifo": True}
+"""Connections that stay open once they were needed: to open one takes longer than most reads."""
+
+WAIT_SECONDS = 30
+"""How long a writer waits for others."""
+
+
+def close_late(closed: threading.Event, connection: object, record: ConnectionPoolEntry) -> None:
+    """Close a connection that is returned after the pool was disposed of."""
+    if closed.is_set():
+        record.invalidate()
+
+
+def open_sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
+    """Return what begins transactions on SQLite that read, and such that write.
+
+    Args:
+        address: where.
+        file: its file; `None` in memory.
+    """
+    engine = create_engine(address, **({} if file is None else _POOL))
+    if file is not None:
+        _hold_on_to(engine, file)
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine, engine.execution_options(**{_WRITES: True})
+
+
+def open_server(address: URL) -> tuple[Engine, Engine]:
+    """Return what begins transactions on a server that read, and such that write."""
+    engine = create_engine(address, pool_pre_ping=True, **_POOL)
+    # A writer must see what was committed while it waited.
+    return (
+        engine.execution_options(isolation_level="REPEATABLE READ"),
+        engine.execution_options(isolation_level="READ COMMITTED"),
+    )
+
+
+def _hold_on_to(engine: Engine, file: Path) -> None:
+    """Keep all connections on the same file: refuse to create it again, or to use another."""
+    made = False
+
+    def connect(_: object, __: object, arguments: list[Any], options: dict[str, Any]) -> None:
+        if made:
+            arguments[0] = f"{file.absolute().as_uri()}?mode=rw"
+            options["uri"] = True
+
+    def connected(_: object, record: Any) -> None:
+        nonlocal made
+        made = True
+        record.info[_FILE] = _identity(file)
+
+    def checked_out(_: object, record: Any, __: object) -> None:
+        if record.info[_FILE] != _identity(file):
+            raise DisconnectionError(f"{file} is gone, or another file")
+
+    event.listen(engine, "do_connect", connect)
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "checkout", checked_out)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _configure_sqlite(connection: Any, _: object) -> None:
+    # By default the driver begins a transaction only before the first write, so that earlier reads
+    # may be outdated.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={1000 * WAIT_SECONDS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
