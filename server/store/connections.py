@@ -1,6 +1,7 @@
 """Connections to the database, kept open, and what each begins with."""
 
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ _WRITES = "disinherit_writes"
 _FILE = "disinherit_file"
 _POOL: Mapping[str, Any] = {"pool_size": 15, "max_overflow": 0, "pool_use_lifo": True}
 """Connections that stay open once they were needed: to open one takes longer than most reads."""
+
+_USED = "disinherit_used"
+_REST_SECONDS = 0.5
+"""How long a connection to a server is unused before it is asked whether it still is one."""
 
 WAIT_SECONDS = 30
 """How long a writer waits for others."""
@@ -41,12 +46,35 @@ def open_sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
 
 def open_server(address: URL) -> tuple[Engine, Engine]:
     """Return what begins transactions on a server that read, and such that write."""
-    engine = create_engine(address, pool_pre_ping=True, **_POOL)
+    engine = create_engine(address, **_POOL)
+    _ask_after_rest(engine)
     # A writer must see what was committed while it waited.
     return (
         engine.execution_options(isolation_level="REPEATABLE READ"),
         engine.execution_options(isolation_level="READ COMMITTED"),
     )
+
+
+def _ask_after_rest(engine: Engine) -> None:
+    """Replace connections that the server has ended: ask those that have rested for a moment.
+
+    To ask each time would take as long as most reads.
+    """
+
+    def used(_: object, record: Any) -> None:
+        record.info[_USED] = time.monotonic()
+
+    def checked_out(connection: Any, record: Any, _: object) -> None:
+        if time.monotonic() - record.info[_USED] < _REST_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the server has ended it") from error
+
+    event.listen(engine, "connect", used)
+    event.listen(engine, "checkin", used)
+    event.listen(engine, "checkout", checked_out)
 
 
 def _hold_on_to(engine: Engine, file: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from disinherit.common.errors import CampaignError, StoreError
+from disinherit.server.store import connections
 from disinherit.server.store.database import Database
 from disinherit.server.store.schema import REVISIONS
 from disinherit.server.store.store import CoordinatorStore
@@ -107,3 +108,30 @@ def test_of_many_that_ask_at_once_one_gets_the_lease(campaign: CoordinatorStore,
 def test_a_server_that_is_not_there_is_a_store_error() -> None:
     with pytest.raises(StoreError, match="127.0.0.1"):
         CoordinatorStore("postgresql+psycopg://anna:secret@127.0.0.1:1/name")
+
+
+def test_connections_that_the_server_has_ended_are_replaced_once_they_have_rested(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CoordinatorStore(path)
+    me = text("SELECT pg_backend_pid()")
+    ended = text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with store.reading() as db:
+        before = db.scalar(me)
+    other = Database(path)
+    with other.reading() as db:
+        db.execute(ended)
+    with pytest.raises(StoreError), store.reading() as db:
+        db.scalar(me)
+    with store.reading() as db:
+        before = db.scalar(me)
+    with other.reading() as db:
+        db.execute(ended)
+    monkeypatch.setattr(connections, "_REST_SECONDS", 0.0)
+    with store.reading() as db:
+        assert db.scalar(me) != before
+    other.close()
+    store.close()
