@@ -162,8 +162,8 @@ def read_descendants(db: Connection, roots: Sequence[str]) -> StoredPart:
     records: set[bytes] = set()
     edges: set[bytes] = set()
     for some in _batches(set(roots) | _find_origins(db, roots), _STARTS):
-        for is_edge, data in _REACHED_ROWS.all(db, {"ids": some}):
-            (edges if is_edge else records).add(data)
+        for row in _REACHED_ROWS.all(db, {"ids": some}):
+            (edges if row.is_edge else records).add(row.data)
     return StoredPart(tuple(sorted(records)), tuple(sorted(edges)))
 
 

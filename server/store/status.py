@@ -124,9 +124,9 @@ def _complete(db: Connection, rows: Sequence[Row[Any]]) -> list[RequestStatus]:
     named = {"requests": ids}
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     waves: Counter[str] = Counter()
-    for id, state, number, wave in _COUNTS.all(db, named):
-        counts[id][state] = number
-        waves[id] = max(waves[id], wave)
+    for row in _COUNTS.all(db, named):
+        counts[row.request_id][row.state] = row.number
+        waves[row.request_id] = max(waves[row.request_id], row.wave)
     received, approved = _find_decisions(db, ids)
     return [
         RequestStatus(
