@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from disinherit.common.errors import CampaignError
-from disinherit.server.campaign import apply, order, staging
+from disinherit.server.campaign import order, outcomes, staging
 from disinherit.server.planning import plan as planning
 from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState, Task, TaskState
 from disinherit.server.store.history import note_lost
@@ -66,7 +66,7 @@ def test_an_answer_that_cannot_be_handled_stops_none_that_came_with_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.coordinator.submit(make_request())
-    inner, outcome = world.transport.ask, apply.outcome_of
+    inner = world.transport.ask
 
     def ask(asks: Sequence[Ask], timeout: float) -> Iterator[Answer]:
         for answer in inner(asks, timeout):
@@ -75,10 +75,10 @@ def test_an_answer_that_cannot_be_handled_stops_none_that_came_with_it(
     def outcome_of(task: Task, *rest: Any, **named: Any) -> Any:
         if task.owner == "ben":
             raise ZeroDivisionError
-        return outcome(task, *rest, **named)
+        return outcomes.outcome_of(task, *rest, **named)
 
     monkeypatch.setattr(world.transport, "ask", ask)
-    monkeypatch.setattr(apply, "outcome_of", outcome_of)
+    monkeypatch.setattr("disinherit.server.campaign.apply.outcome_of", outcome_of)
     world.coordinator.run("q")
     owners = {task.owner: task.state for task in world.store.tasks("q").values()}
     assert owners == {
