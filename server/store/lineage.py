@@ -13,7 +13,7 @@ from sqlalchemy import Connection, select
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.errors import GraphError, InputError, RequestError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, ModelStatus
+from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.now import now_us
 from disinherit.server.store.audit import append, append_all, make_event
 from disinherit.server.store.audit_events import (
@@ -23,13 +23,12 @@ from disinherit.server.store.audit_events import (
     owner_actor,
     scale_details,
 )
-from disinherit.server.store.graph import find_edges, find_recorders, find_records
+from disinherit.server.store.graph import find_edges, find_records
 from disinherit.server.store.model_rows import (
     delete_record,
     find_record,
     insert_edges,
     insert_records,
-    put_statuses,
     replace_record,
 )
 from disinherit.server.store.registering import (
@@ -298,64 +297,7 @@ def withdraw_version(db: Connection, model_id: str, owner: str, actor: str) -> M
     return record
 
 
-def put_back(db: Connection, model_id: str, successor_id: str) -> None:
-    """Make a version current again, and retire its successor.
-
-    Args:
-        db: a transaction that writes.
-        model_id: the version.
-        successor_id: its successor, which may be unknown.
-    """
-    model, successor = find_record(db, model_id), find_record(db, successor_id)
-    if successor is not None:
-        put_statuses(db, [successor], ModelStatus.RETIRED)
-    if model is not None and model.status is ModelStatus.SUPERSEDED:
-        put_statuses(db, [model], ModelStatus.ACTIVE)
-
-
 def _found(present: Mapping[str, ModelRecord], id: str) -> ModelRecord:
     if id not in present:
         raise GraphError(f"Expected the id of a known model, but got {id!r}.")
     return present[id]
-
-
-def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> tuple[str, ...]:
-    """Raise `RequestError` if a successor has a child that is not retired.
-
-    Only edges count that the coordinator observed, or that the successor's owner registered.
-    Claims of others do not bind the owner.
-
-    Args:
-        db: a transaction.
-        model_id: the version to put back.
-        successor_id: its successor.
-
-    Returns:
-        The children that only others claim, which do not count.
-    """
-    successor = find_record(db, successor_id)
-    owner = owner_actor(successor.owner) if successor is not None else ""
-    recorders = find_recorders(db, successor_id)
-    claimed = []
-    for edge in find_edges(db, EDGES.c.parent, [successor_id]):
-        if recorders[edge.child] not in ("", owner):
-            claimed.append(edge.child)
-            continue
-        if edge.kind is not InheritanceKind.UNLEARNED:
-            raise RequestError(
-                f"Expected nothing to be derived from {successor_id!r}, which takes the place of "
-                f"{model_id!r}, but {edge.child!r} was. Forget anew instead, or leave "
-                f"{model_id!r} out."
-            )
-        if not _is_retired(db, edge.child):
-            raise RequestError(
-                f"Expected {successor_id!r}, which takes the place of {model_id!r}, to be the "
-                f"latest version, but another request made {edge.child!r} of it. Roll that request "
-                "back first."
-            )
-    return tuple(claimed)
-
-
-def _is_retired(db: Connection, model_id: str) -> bool:
-    record = find_record(db, model_id)
-    return record is not None and record.status is ModelStatus.RETIRED

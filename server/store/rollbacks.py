@@ -6,13 +6,16 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from disinherit.common.errors import RequestError
+from disinherit.common.graph.records import InheritanceKind, ModelStatus
 from disinherit.common.text import one_line
 from disinherit.server.states import CampaignEvent, Task, TaskState
 from disinherit.server.store.audit_events import owner_actor
 from disinherit.server.store.campaigns import Campaign, find_campaign
-from disinherit.server.store.lineage import check_not_built_upon, put_back
+from disinherit.server.store.graph import find_edges, find_recorders
+from disinherit.server.store.model_rows import find_record, put_statuses
 from disinherit.server.store.request_rows import find_tasks, read_task, task_rows
 from disinherit.server.store.retention import check_kept
+from disinherit.server.store.tables import EDGES
 from disinherit.server.store.tasks import take_back_task
 from disinherit.server.store.transitions import put_event
 from disinherit.v1.unlearning_pb2 import OUTCOME_INEFFECTIVE
@@ -101,3 +104,60 @@ def _left(task: Task, refusal: str) -> Task:
     if task.result is not None and task.result.outcome == OUTCOME_INEFFECTIVE:
         state = TaskState.INEFFECTIVE
     return replace(task, state=state, reason=f"not rolled back: {refusal}")
+
+
+def put_back(db: Connection, model_id: str, successor_id: str) -> None:
+    """Make a version current again, and retire its successor.
+
+    Args:
+        db: a transaction that writes.
+        model_id: the version.
+        successor_id: its successor, which may be unknown.
+    """
+    model, successor = find_record(db, model_id), find_record(db, successor_id)
+    if successor is not None:
+        put_statuses(db, [successor], ModelStatus.RETIRED)
+    if model is not None and model.status is ModelStatus.SUPERSEDED:
+        put_statuses(db, [model], ModelStatus.ACTIVE)
+
+
+def check_not_built_upon(db: Connection, model_id: str, successor_id: str) -> tuple[str, ...]:
+    """Raise `RequestError` if a successor has a child that is not retired.
+
+    Only edges count that the coordinator observed, or that the successor's owner registered.
+    Claims of others do not bind the owner.
+
+    Args:
+        db: a transaction.
+        model_id: the version to put back.
+        successor_id: its successor.
+
+    Returns:
+        The children that only others claim, which do not count.
+    """
+    successor = find_record(db, successor_id)
+    owner = owner_actor(successor.owner) if successor is not None else ""
+    recorders = find_recorders(db, successor_id)
+    claimed = []
+    for edge in find_edges(db, EDGES.c.parent, [successor_id]):
+        if recorders[edge.child] not in ("", owner):
+            claimed.append(edge.child)
+            continue
+        if edge.kind is not InheritanceKind.UNLEARNED:
+            raise RequestError(
+                f"Expected nothing to be derived from {successor_id!r}, which takes the place of "
+                f"{model_id!r}, but {edge.child!r} was. Forget anew instead, or leave "
+                f"{model_id!r} out."
+            )
+        if not _is_retired(db, edge.child):
+            raise RequestError(
+                f"Expected {successor_id!r}, which takes the place of {model_id!r}, to be the "
+                f"latest version, but another request made {edge.child!r} of it. Roll that request "
+                "back first."
+            )
+    return tuple(claimed)
+
+
+def _is_retired(db: Connection, model_id: str) -> bool:
+    record = find_record(db, model_id)
+    return record is not None and record.status is ModelStatus.RETIRED
