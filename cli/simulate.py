@@ -99,8 +99,17 @@ def simulate(
     classes_per_client: Annotated[
         int, _training(help="Classes per owner in the pathological partition.")
     ] = 2,
-    epochs: Annotated[int, _training(help="Epochs of each model's training.")] = 4,
-    learning_rate: Annotated[float, _training(help="Learning rate (Adam).")] = 1e-3,
+    epochs: Annotated[
+        int | None,
+        _training(
+            help="Epochs of each model's training. By default it ends by itself, once the loss on "
+            "its owner's tuning samples no longer falls."
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        _training(help="Learning rate (Adam). By default one that suits the network."),
+    ] = None,
     limit: Annotated[
         int | None, _training(help="Training samples per class at most; all by default.")
     ] = None,
@@ -134,22 +143,26 @@ def simulate(
     # Imported here because torch takes seconds, which --help should not.
     from disinherit.common.method import Method
     from disinherit.simulations.data.datasets import load_dataset
+    from disinherit.simulations.networks.training_defaults import training_defaults
     from disinherit.simulations.scenario.scenarios import load_scenario
     from disinherit.simulations.scenario.settings import Settings, parse_forget
 
     topology = load_scenario(scenario)
     data = load_dataset(dataset)
+    network = network or ("text" if data.kind == "text" else "cnn")
+    usual = training_defaults(network)
     settings = Settings(
         dataset=dataset,
         forget=parse_forget(forget or [], data, topology),
         scenario=topology,
-        network=network or ("text" if data.kind == "text" else "cnn"),
+        network=network,
         clients=clients,
         partition=partition,
         concentration=concentration,
         classes_per_client=classes_per_client,
-        epochs=epochs,
-        learning_rate=learning_rate,
+        epochs=usual.epochs if epochs is None else epochs,
+        learning_rate=usual.learning_rate if learning_rate is None else learning_rate,
+        patience=usual.patience if epochs is None else None,
         limit=limit,
         seed=seed,
         device=device,

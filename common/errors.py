@@ -28,7 +28,8 @@
     ├── StoppingError         the coordinator is being stopped (exit code 1)
     ├── CampaignError         a campaign could not be carried out (exit code 1)
     │   ├── NotDrivenError    ... since a person or a threshold stopped it
-    │   └── HeldError         ... since another coordinator drives it
+    │   ├── HeldError         ... since another coordinator drives it
+    │   └── UntrainedError    ... since the models know no more than a guess
     ├── NotApplicableError    a method of the benchmark cannot answer this kind of request
     └── NotMeasuredError      a metric of the benchmark has no value
 
@@ -185,6 +186,10 @@ class NotDrivenError(CampaignError):
 
 class HeldError(CampaignError):
     """A campaign that another coordinator drives."""
+
+
+class UntrainedError(CampaignError):
+    """A simulated run whose models know too little for anything to be unlearned in them."""
 
 
 class NotApplicableError(DisinheritError):

@@ -1,7 +1,10 @@
 """Training of one model: the order, and what it does to the weights."""
 
+import copy
 import functools
 import json
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,6 +18,9 @@ from disinherit.simulations.scenario.inheriting import Weights
 from disinherit.simulations.scenario.settings import Settings
 from disinherit.simulations.scenario.shares import SharedData, TensorBatches, owner_name
 from disinherit.simulations.scenario.topology import Layers, model_seed
+
+_PATIENT_STEPS = 50
+"""Steps without a lower loss that end no training: an epoch of few samples has few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,8 @@ def fit_weights(
 ) -> tuple[Weights, Tensor]:
     """Train a model on an owner's share of the data.
 
+    What is left out of the training samples is left out of the tuning samples that end it, too.
+
     Args:
         settings: of the run.
         data: of the run.
@@ -119,7 +127,8 @@ def fit_weights(
         )
     network = settings.network_spec(data.dataset, len(labels)).build(settings.seed)
     seed = model_seed(settings.seed, fit.model)
-    weights = fit_batches(settings, network, batches, start, fit.layers, seed, device)
+    tuning = data.owned(data.tuning[index], classes, settings.batch_size, space)
+    weights = fit_batches(settings, network, batches, start, fit.layers, seed, device, tuning)
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         raise DataError(
             f"Expected finite weights from training model {fit.model!r}, but it diverged with "
@@ -136,6 +145,7 @@ def fit_batches(
     layers: Layers,
     seed: int,
     device: torch.device,
+    tuning: TensorBatches | None = None,
 ) -> Weights:
     """Train a network on given samples and return its weights on the CPU.
 
@@ -147,16 +157,22 @@ def fit_batches(
         layers: what is trained.
         seed: of the order of the samples.
         device: where to compute.
+        tuning: samples that end the training where the settings have a patience.
     """
     if start is not None:
         network.load_state_dict(start)
     learn = train if layers == "all" else train_head
-    learn(network, batches, settings, seed, device)
+    learn(network, batches, settings, seed, device, tuning)
     return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
 
 
 def train_head(
-    network: Classifier, data: TensorBatches, settings: Settings, seed: int, device: torch.device
+    network: Classifier,
+    data: TensorBatches,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    tuning: TensorBatches | None = None,
 ) -> None:
     """Train the head in place as `train` does, on features that stay as they are.
 
@@ -165,14 +181,28 @@ def train_head(
     """
     network.to(device).eval()
     size = max(settings.batch_size, 256)
-    features = _features(network, data.inputs.to(device), size)
-    train(network.head, TensorBatches(features, data.targets, data.size), settings, seed, device)
+
+    def seen(samples: TensorBatches) -> TensorBatches:
+        features = _features(network, samples.inputs.to(device), size)
+        return TensorBatches(features, samples.targets, samples.size)
+
+    judged = seen(tuning) if tuning is not None and len(tuning) else None
+    train(network.head, seen(data), settings, seed, device, judged)
 
 
 def train(
-    network: nn.Module, data: TensorBatches, settings: Settings, seed: int, device: torch.device
+    network: nn.Module,
+    data: TensorBatches,
+    settings: Settings,
+    seed: int,
+    device: torch.device,
+    tuning: TensorBatches | None = None,
 ) -> None:
     """Train a classifier in place with Adam on the cross-entropy, shuffled by `seed`.
+
+    With a patience, training ends once, for so many epochs and fifty steps, no more tuning
+    samples were named rightly and, of equally many, the loss was not lower.  The network has the
+    best weights.  Without a tuning sample all epochs are trained.
 
     On the CPU, the same arguments and number of threads give the same weights, bit for bit. Global
     random state, which dropout uses, is seeded too, and put back after.
@@ -180,12 +210,20 @@ def train(
     accelerators = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=accelerators):
         torch.manual_seed(seed)
-        _train(network.to(device).train(), data, settings, seed, device)
+        epochs = _epochs(network.to(device).train(), data, settings, seed, device)
+        if settings.patience is None or tuning is None or not len(tuning):
+            for _ in epochs:
+                pass
+        else:
+            steps = math.ceil(len(data) / settings.batch_size)
+            patience = max(settings.patience, math.ceil(_PATIENT_STEPS / steps))
+            _train_until(network, epochs, tuning, patience, device)
 
 
-def _train(
+def _epochs(
     network: nn.Module, data: TensorBatches, settings: Settings, seed: int, device: torch.device
-) -> None:
+) -> Iterator[None]:
+    """Train epoch after epoch, as many as the settings have; yield after each."""
     optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate)
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = data.inputs.to(device), data.targets.to(device)
@@ -199,6 +237,46 @@ def _train(
             loss = nn.functional.cross_entropy(network(inputs[chosen]), targets[chosen])
             loss.backward()
             optimizer.step()
+        yield
+
+
+def _train_until(
+    network: nn.Module,
+    epochs: Iterator[None],
+    tuning: TensorBatches,
+    patience: int,
+    device: torch.device,
+) -> None:
+    """Train until samples show nothing better any more; leave the best weights, if any."""
+    highest, since = (0, -math.inf), 0
+    best: dict[str, Tensor] | None = None
+    for _ in epochs:
+        score = _score(network, tuning, device)
+        if score > highest:
+            highest, since, best = score, 0, copy.deepcopy(network.state_dict())
+        else:
+            since += 1
+        if since == patience:
+            break
+    if best is not None:
+        network.load_state_dict(best)
+
+
+@torch.no_grad()
+def _score(network: nn.Module, samples: TensorBatches, device: torch.device) -> tuple[int, float]:
+    """Return the number of right answers in eval mode, and the cross-entropy times -1.
+
+    The loss alone would end the training on few samples much too soon, as it rises with the
+    certainty of the first wrong answers.
+    """
+    network.eval()
+    right, loss = 0, 0.0
+    for inputs, targets in samples:
+        logits, targets = network(inputs.to(device)), targets.to(device)
+        right += int((logits.argmax(1) == targets).sum())
+        loss += nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+    network.train()
+    return right, -loss if math.isfinite(loss) else -math.inf
 
 
 @torch.no_grad()

@@ -62,8 +62,7 @@ def prepare_folder(folder: Path, settings: Settings) -> bool:
                 )
             if (folder / _REPORT).exists() and _complete(load_report(folder)):
                 return True
-            for name in (_REPORT, "report.html", "owners", *_DATABASE_FILES):
-                _remove(folder / name)
+            _remove_made(folder)
         elif any(folder.iterdir()):
             raise InputError(
                 f"Expected an empty folder for the run, but {str(folder)!r} holds other files. "
@@ -75,6 +74,12 @@ def prepare_folder(folder: Path, settings: Settings) -> bool:
             f"Expected to be able to write to {str(folder)!r}, but: {error}. Choose another --out."
         ) from error
     return False
+
+
+def discard_run(folder: Path) -> None:
+    """Remove a run that comes to no report, so that one of other settings may take its place."""
+    _remove_made(folder)
+    _remove(folder / _SETTINGS)
 
 
 def load_settings(folder: Path) -> Settings:
@@ -153,6 +158,11 @@ def _damaged(path: Path, what: str, error: DisinheritError) -> CheckpointError:
     return CheckpointError(
         f"Expected {what} in {path}, but it is damaged: {error} Restore it, or remove its folder."
     )
+
+
+def _remove_made(folder: Path) -> None:
+    for name in (_REPORT, "report.html", "owners", *_DATABASE_FILES):
+        _remove(folder / name)
 
 
 def _remove(path: Path) -> None:

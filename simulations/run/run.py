@@ -17,7 +17,7 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from disinherit.common.errors import CampaignError
+from disinherit.common.errors import CampaignError, UntrainedError
 from disinherit.common.models.devices import pick_device
 from disinherit.common.models.scope import resolve_scope
 from disinherit.server.campaign.coordinator import Coordinator
@@ -30,7 +30,8 @@ from disinherit.simulations.report.build import Confusions, RunMeasurements, bui
 from disinherit.simulations.report.document import RunReport
 from disinherit.simulations.run.asking import request_of
 from disinherit.simulations.run.engine import check_engine, simulate
-from disinherit.simulations.run.folder import DATABASE, prepare_folder, save_report
+from disinherit.simulations.run.folder import DATABASE, discard_run, prepare_folder, save_report
+from disinherit.simulations.run.guessing import check_knowledge, guessing_models
 from disinherit.simulations.run.repeating import repeat
 from disinherit.simulations.run.trainer import SimulatedFleet
 from disinherit.simulations.run.training import build_simulation_app, confusion
@@ -63,6 +64,7 @@ def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) ->
         InputError: if the folder holds something else, or the settings do not fit the data.
         CheckpointError: if the folder cannot be written to, or a stored model is damaged.
         CampaignError: if a model could not be trained.
+        UntrainedError: if a root has learned nothing; the folder is left empty.
     """
     data = share_out(settings)
     _check(settings, data)
@@ -70,12 +72,16 @@ def run_scenario(settings: Settings, folder: Path, say: Say = lambda _: None) ->
     if prepare_folder(folder, settings):
         return repeat(settings, folder, say)
     say("starting the simulation engine, Ray: half a minute, and more on a busy machine")
-    report = simulate(
-        lambda grid: _main(grid, settings, data, folder, say),
-        build_simulation_app(settings, folder),
-        settings.clients,
-        settings.device,
-    )
+    try:
+        report = simulate(
+            lambda grid: _main(grid, settings, data, folder, say),
+            build_simulation_app(settings, folder),
+            settings.clients,
+            settings.device,
+        )
+    except UntrainedError:
+        discard_run(folder)
+        raise
     save_report(folder, report)
     return report
 
@@ -114,6 +120,7 @@ def _main(
         measured.notes += [f"No Fisher summaries registered: {e}" for e in errors.values()]
         graph = store.graph()
         _evaluate(coordinator, {m: m for m in settings.scenario.ids}, measured.before, measured)
+        _check_before(settings, measured, say)
         request = request_of(settings, folder)
         planned = coordinator.submit(request)
         if settings.compare_published:
@@ -127,6 +134,18 @@ def _main(
         return build_report(settings, data, graph, planned, result, again, measured)
     finally:
         store.close()
+
+
+def _check_before(settings: Settings, measured: RunMeasurements, say: Say) -> None:
+    """Refuse to unlearn where roots know nothing; say of which other models nothing will follow."""
+    check_knowledge(list(settings.forget), measured.before)
+    guessing = guessing_models(measured.before)
+    if guessing:
+        measured.notes.append(
+            f"Before the request, {', '.join(guessing)} did no better than a guess, so that "
+            "nothing follows from what is measured of them."
+        )
+        say(measured.notes[-1])
 
 
 def _preview_published(

@@ -40,6 +40,8 @@ class Settings:
         classes_per_client: of the pathological partition.
         epochs: of each model's training.
         learning_rate: of Adam.
+        patience: epochs without a lower loss on the owner's tuning samples after which a training
+            ends, with the weights of the lowest; `None` to train all epochs.
         batch_size: of training, Fisher and evaluation.
         limit: training samples per class at most; `None` for all.
         seed: of everything random.
@@ -69,6 +71,7 @@ class Settings:
     method: Method = field(default_factory=Method)
     compare_published: bool = False
     backdoor: Backdoor | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -83,6 +86,8 @@ class Settings:
             raise InputError(f"Expected a learning rate > 0, but got {self.learning_rate:g}.")
         if not 0 < self.concentration < math.inf:
             raise InputError(f"Expected a concentration > 0, but got {self.concentration:g}.")
+        if self.patience is not None and self.patience < 1:
+            raise InputError(f"Expected a patience of 1 epoch or more, but got {self.patience}.")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"Expected limit >= 1 sample per class, but got {self.limit}.")
         if not 0 <= self.seed < 2**63:
@@ -100,6 +105,8 @@ class Settings:
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.patience is None:  # so that digests of stored runs stay what they were
+            del values["patience"]
         return {
             **values,
             "forget": {root: list(names) for root, names in self.forget.items()},

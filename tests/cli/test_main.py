@@ -12,8 +12,19 @@ from disinherit.cli.commands import LazyCommand
 from disinherit.cli.main import COMMANDS, run
 from tests.support import direct_grid
 
-SMALL = ("--dataset", "digits", "--network", "mlp", "--clients", "2", "--epochs", "1")
-PINNED = ("--limit", "10", "--alpha", "1", "--lambda", "1", "--gauge", "1")
+SMALL = ("--dataset", "digits", "--network", "mlp", "--clients", "2", "--epochs", "20")
+PINNED = (
+    "--learning-rate",
+    "5e-3",
+    "--limit",
+    "10",
+    "--alpha",
+    "1",
+    "--lambda",
+    "1",
+    "--gauge",
+    "1",
+)
 
 
 def federated(out: Path, *more: str) -> int:

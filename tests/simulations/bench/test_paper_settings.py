@@ -139,7 +139,7 @@ def test_a_model_that_only_inherited_a_class_forgets_it_too(mixed: tuple[Path, R
 
 
 def test_a_new_head_without_the_class_has_nothing_to_forget(tmp_path: Path) -> None:
-    report = run("transfer-new-head", tmp_path, "3", limit=20, epochs=1)
+    report = run("transfer-new-head", tmp_path, "3", limit=20, epochs=6)
     found = models(report)["u4"]
     assert found["role"] == "affected"
     assert found["forgotten"] == []

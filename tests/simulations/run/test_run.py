@@ -42,7 +42,7 @@ LEARNED = Settings(
     epochs=8,
     learning_rate=5e-3,
 )
-QUICK = dataclasses.replace(LEARNED, limit=10, epochs=1, method=PINNED)
+QUICK = dataclasses.replace(LEARNED, limit=10, epochs=15, batch_size=8, method=PINNED)
 AFFECTED = ("r1", "r2", "r3", "r4", "r6")
 
 
@@ -197,7 +197,7 @@ def test_any_number_of_owners_holds_the_seven_models(clients: int, tmp_path: Pat
     [
         {"partition": "pathological", "clients": 7},
         {"partition": "dirichlet", "concentration": 0.1, "forget": {"r1": ("1",)}},
-        {"method": Method(scope="all", alpha=5.0, lam=1.0, gauge=0.0)},
+        {"method": Method(scope="all")},
         {"method": Method(), "limit": 2},
         {"batch_size": 1, "limit": 2},
         {"network": "cnn", "forget": {"d": ("3",), "s": ("5",)}},

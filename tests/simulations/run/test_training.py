@@ -21,9 +21,10 @@ from disinherit.simulations.run.training import (
     confusion,
     fit_model,
 )
-from disinherit.simulations.scenario.inheriting import average
+from disinherit.simulations.scenario.inheriting import Weights, average
 from disinherit.simulations.scenario.settings import Settings
-from disinherit.simulations.scenario.shares import TensorBatches
+from disinherit.simulations.scenario.shares import SharedData, TensorBatches
+from disinherit.simulations.scenario.topology import Layers
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support import direct_grid
 from tests.support.direct_grid import DirectGrid
@@ -101,6 +102,76 @@ def test_training_starts_from_what_it_is_given(owner: SimulatedOwner) -> None:
         torch.testing.assert_close(value, start[name], atol=1e-6, rtol=0)
 
 
+PATIENT = dataclasses.replace(DIGITS, epochs=40, patience=2, learning_rate=1e-2, batch_size=2)
+"""An epoch has more steps than those that end no training."""
+
+
+def spoilt(owner: SimulatedOwner, indices: torch.Tensor) -> SharedData:
+    """The owner's data with other inputs at some places of the pool."""
+    inputs = owner.data.dataset.inputs.clone()
+    inputs[indices] = 1.0
+    return dataclasses.replace(
+        owner.data, dataset=dataclasses.replace(owner.data.dataset, inputs=inputs)
+    )
+
+
+def score(owner: SimulatedOwner, weights: Weights) -> tuple[int, float]:
+    """Right answers on the owner's tuning samples, and the loss, times -1."""
+    tuning = owner.data.owned(owner.data.tuning[0], owner.data.dataset.classes, 64)
+    network = owner.new_network()
+    network.load_state_dict(weights)
+    network.eval()
+    with torch.no_grad():
+        logits = network(tuning.inputs)
+    right = int((logits.argmax(1) == tuning.targets).sum())
+    return right, -float(nn.functional.cross_entropy(logits, tuning.targets))
+
+
+@pytest.mark.parametrize("layers", ["all", "head"])
+def test_a_training_with_patience_has_the_best_weights_by_tuning_samples(
+    owner: SimulatedOwner, layers: Layers
+) -> None:
+    fit = Fit("m", 1, (), keep=False, layers=layers)
+    settings = dataclasses.replace(PATIENT, learning_rate=1e-2 if layers == "all" else 0.3)
+    patient = fit_model(owner, settings, fit, None).record.digest
+    scores: list[tuple[int, float]] = []
+    digests: list[str] = []
+    while len(scores) < 3 or max(scores) in scores[-2:]:
+        fixed = dataclasses.replace(settings, patience=None, epochs=len(scores) + 1)
+        weights = fit_model(owner, fixed, fit, None).weights
+        scores.append(score(owner, weights))
+        digests.append(weights_digest(weights))
+    assert len(scores) < settings.epochs
+    assert patient == digests[scores.index(max(scores))]
+
+
+def test_test_samples_and_those_of_other_owners_end_no_training(owner: SimulatedOwner) -> None:
+    before = fit_model(owner, PATIENT, Fit("m", 1, (), keep=False), None).record.digest
+    other = torch.cat([owner.data.splits.evaluation, owner.data.tuning[1], owner.data.train[1]])
+    owner.data = spoilt(owner, other)
+    assert fit_model(owner, PATIENT, Fit("m", 1, (), keep=False), None).record.digest == before
+    owner.data = spoilt(owner, owner.data.tuning[0])
+    assert fit_model(owner, PATIENT, Fit("m", 1, (), keep=False), None).record.digest != before
+
+
+def test_tuning_samples_of_a_class_left_out_end_no_training(owner: SimulatedOwner) -> None:
+    """Else what is retrained for reference would follow from what is to be forgotten."""
+    fit = Fit("m", 1, ("3",), keep=False)
+    before = fit_model(owner, PATIENT, fit, None).record.digest
+    own = owner.data.tuning[0]
+    owner.data = spoilt(owner, own[owner.data.dataset.targets[own] == 3])
+    assert fit_model(owner, PATIENT, fit, None).record.digest == before
+
+
+def test_without_tuning_samples_all_epochs_are_trained(owner: SimulatedOwner) -> None:
+    fit = Fit("m", 1, (), keep=False)
+    short = dataclasses.replace(PATIENT, epochs=20)
+    fixed = fit_model(owner, dataclasses.replace(short, patience=None), fit, None).record.digest
+    assert fit_model(owner, short, fit, None).record.digest != fixed
+    owner.data = dataclasses.replace(owner.data, tuning=(owner.data.tuning[0][:0],) * 2)
+    assert fit_model(owner, short, fit, None).record.digest == fixed
+
+
 def test_a_replay_is_not_kept(owner: SimulatedOwner) -> None:
     fit_model(owner, DIGITS, Fit("m", 1, (), keep=False), None)
     assert owner.store.records() == ()
@@ -113,8 +184,10 @@ def test_without_data_nothing_is_trained(owner: SimulatedOwner) -> None:
     assert owner.store.records() == ()
 
 
-def test_training_that_diverges_is_refused(owner: SimulatedOwner) -> None:
-    settings = dataclasses.replace(DIGITS, learning_rate=1e30)
+@pytest.mark.parametrize("patient", [False, True])
+def test_training_that_diverges_is_refused(owner: SimulatedOwner, patient: bool) -> None:
+    patience = 1 if patient else None
+    settings = dataclasses.replace(DIGITS, learning_rate=1e30, patience=patience)
     with pytest.raises(DataError, match=r"'m', but it diverged with learning rate 1e\+30"):
         fit_model(owner, settings, Fit("m", 1, ()), None)
     assert owner.store.records() == ()

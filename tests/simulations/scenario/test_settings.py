@@ -36,6 +36,7 @@ CHANGES: dict[str, Any] = {
     "method": Method(alpha=2.0),
     "compare_published": True,
     "backdoor": Backdoor(1, "3", "5", 10),
+    "patience": 3,
 }
 
 
@@ -53,6 +54,7 @@ def digits() -> Dataset:
         ({"clients": 0}, "clients >= 1, but got 0"),
         ({"epochs": 0}, "epochs >= 1"),
         ({"batch_size": 0}, "batch_size >= 1"),
+        ({"patience": 0}, "patience of 1 epoch or more, but got 0"),
         ({"limit": 0}, "limit >= 1"),
         ({"classes_per_client": 0}, "classes_per_client >= 1"),
         ({"learning_rate": 0.0}, "learning rate > 0, but got 0"),
@@ -98,6 +100,11 @@ def test_settings_survive_json() -> None:
     again = Settings.from_dict(json.loads(json.dumps(settings.to_dict())))
     assert again == settings
     assert again.digest == settings.digest
+
+
+def test_settings_without_a_patience_are_those_of_stored_runs() -> None:
+    """Ids of requests and names of stored cases follow from them."""
+    assert "patience" not in THREE.to_dict()
 
 
 def test_every_field_has_a_change_that_makes_another_run() -> None:
