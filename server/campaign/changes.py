@@ -24,6 +24,8 @@ from disinherit.server.store.tasks import put_found_tasks
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 _NONE: Mapping[str, Sequence[str]] = MappingProxyType({})
+_FEW = 100
+"""Models that are changed in a moment, so that other writers may share the transaction."""
 
 
 @contextmanager
@@ -52,7 +54,8 @@ def changing(
         RequestError: if there is no such request.
         StoreError: if the lease was lost; nothing is stored then.
     """
-    with store.writing() as db:
+    count = len(models) if models is not None else len(known.tasks) if known is not None else _FEW
+    with store.writing(together=count < _FEW) as db:
         driven = find_driven(db, request_id, models, known)
         if lease is not None:
             driven.holding.check(lease)

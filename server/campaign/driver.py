@@ -34,10 +34,13 @@ from disinherit.server.store.packets import find_answered
 _LOG = logging.getLogger(__name__)
 
 _REST = 4.0
-"""How much longer than a look without progress the driver rests, but at most its interval.
+"""How much longer than a look without progress the driver rests, but at most some intervals.
 
 So whoever keeps changing what no campaign can use leaves most of the machine to callers.
 """
+
+_LONGEST_REST = 4
+"""Intervals that it rests at most."""
 
 
 @dataclass(slots=True)
@@ -141,7 +144,7 @@ class Driver:
                 _LOG.exception("the open campaigns cannot be driven")
             if not moved:
                 rest = _REST * (time.monotonic() - begun)
-                self._stopping.wait(min(self._interval, rest))
+                self._stopping.wait(min(_LONGEST_REST * self._interval, rest))
             self._wake.wait(self._interval)
             self._wake.clear()
 
