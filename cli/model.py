@@ -1,8 +1,11 @@
 """`disinherit model`: registration, withdrawal and list of model versions."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
+import click
 import typer
 
 from disinherit.cli.commands import Commands
@@ -33,20 +36,29 @@ app = Commands("Register model versions, and list them.")
     "disinherit model register r1.safetensors --id r1 --owner anna --label cat --label dog "
     "--dataset pets --count cat=120 --count dog=95\n\n"
     "disinherit model register r4.safetensors --id r4 --owner anna --label cat --label dog "
-    "--kind federated --parent r1=0.6 --parent r2=0.4"
+    "--kind federated --parent r1=0.6 --parent r2=0.4\n\n"
+    "disinherit model register models/ --id r5 --owner anna --kind transfer --parent r1 "
+    "--rename r1:cat=tabby"
 )
 @connected
 def register(
     connection: Connection,
-    checkpoint: Annotated[Path, typer.Argument(help="The version's weights, safetensors.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(
+            help="The version's weights, safetensors; or the folder of its owner's models "
+            "(ModelStore), which has its class names and what it was trained on."
+        ),
+    ],
     model_id: Annotated[str, typer.Option("--id", help="Unique id of this version.")],
     owner: Annotated[str, typer.Option(help="Owner of the version.")],
     label: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            metavar="CLASS", help="A class name, in the order of the head's rows. Repeat."
+            metavar="CLASS",
+            help="A class name, in the order of the head's rows. Repeat. For a file of weights.",
         ),
-    ],
+    ] = None,
     parent: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,9 +66,19 @@ def register(
         ),
     ] = None,
     kind: Annotated[
-        Literal["federated", "distributed", "incremental", "transfer"],
-        typer.Option(help="How it was derived from its parents."),
-    ] = "federated",
+        list[str] | None,
+        typer.Option(
+            click_type=click.Choice(["federated", "distributed", "incremental", "transfer"]),
+            help="How it was derived from its parents: once for all, or once for each. "
+            "Default: federated.",
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARENT:CLASS=NAME", help="A parent's class that has another name here. Repeat."
+        ),
+    ] = None,
     recipe: Annotated[
         str,
         typer.Option(
@@ -81,35 +103,20 @@ def register(
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Register a version: only digests of its weights are sent. Repeating changes nothing."""
-    # Imported here because torch takes seconds, which the other commands should not.
-    from disinherit.common.models.scope import architecture_fingerprint
-    from disinherit.common.tensors.checkpoints import load_checkpoint, weights_digest
-
     if samples and dataset is None:
         raise GraphError("Expected --dataset with --count, but got none.")
     counts = {name: int(_number(text, count)) for text, name, count in _pairs(samples or [])}
-    weights = load_checkpoint(checkpoint)
-    record = ModelRecord(
-        model_id,
-        owner,
-        architecture_fingerprint(weights),
-        tuple(label),
-        weights_digest(weights),
-        created_us=0,  # the coordinator sets the time
-        provenance=None if dataset is None else Provenance(dataset, counts),
-    )
-    computed = as_recipe(recipe) if recipe else None
-    edges = [
-        Inheritance(
-            name or text,
-            model_id,
-            as_kind(kind),
-            _number(text, weight) if name else 1.0,
-            recipe=computed,
-            place=place if computed else 0,
-        )
-        for place, (text, name, weight) in enumerate(_pairs(parent or []), 1)
-    ]
+    provenance = None if dataset is None else Provenance(dataset, counts)
+    if checkpoint.is_dir():
+        record = _kept_record(checkpoint, owner, model_id)
+        if label or provenance:
+            raise GraphError(
+                f"Expected no --label and --dataset with {checkpoint}, whose record says them, "
+                f"for {model_id!r}."
+            )
+    else:
+        record = _record_of_file(checkpoint, owner, model_id, label or [], provenance)
+    edges = _edges(model_id, parent or [], kind or ["federated"], rename or [], recipe)
     message = pb.RegisterModelRequest(
         record=record_to_proto(record), parents=map(inheritance_to_proto, edges)
     )
@@ -163,6 +170,76 @@ def list_models(
 
 app.command(epilog=SHOW_EXAMPLES)(show)
 app.command(epilog=LINEAGE_EXAMPLES)(lineage)
+
+
+def _kept_record(folder: Path, owner: str, model_id: str) -> ModelRecord:
+    """Return the record of a version in the folder of its owner's models."""
+    from disinherit.client.store.store import ModelStore
+
+    if not (folder / "index.db").is_file():
+        raise GraphError(
+            f"Expected a file of weights, or the folder of an owner's models, but {folder} has no "
+            "index.db."
+        )
+    store = ModelStore(folder, owner)
+    try:
+        return replace(store.record(model_id), created_us=0)  # the coordinator sets the time
+    finally:
+        store.close()
+
+
+def _record_of_file(
+    file: Path, owner: str, model_id: str, labels: list[str], provenance: Provenance | None
+) -> ModelRecord:
+    """Return the record of a version whose weights are in a file."""
+    # Imported here because torch takes seconds, which the other commands should not.
+    from disinherit.common.models.scope import architecture_fingerprint
+    from disinherit.common.tensors.checkpoints import load_checkpoint, weights_digest
+
+    weights = load_checkpoint(file)
+    return ModelRecord(
+        model_id,
+        owner,
+        architecture_fingerprint(weights),
+        tuple(labels),
+        weights_digest(weights),
+        created_us=0,  # the coordinator sets the time
+        provenance=provenance,
+    )
+
+
+def _edges(
+    model_id: str, parents: list[str], kinds: Sequence[str], renamed: list[str], recipe: str
+) -> list[Inheritance]:
+    """Return the edges from a version's parents, in their order."""
+    if len(kinds) not in (1, len(parents)):
+        raise GraphError(
+            f"Expected --kind once, or once for each of {len(parents)} parents, but got it "
+            f"{len(kinds)} times."
+        )
+    names: dict[str, dict[str, str]] = {}
+    for text in renamed:
+        of, _, classes = text.partition(":")
+        before, _, here = classes.partition("=")
+        if not (of and before and here):
+            raise GraphError(f"Expected PARENT:CLASS=NAME, but got {text!r}.")
+        names.setdefault(of, {})[before] = here
+    computed = as_recipe(recipe) if recipe else None
+    edges = [
+        Inheritance(
+            name or text,
+            model_id,
+            as_kind(kinds[(place - 1) % len(kinds)]),
+            _number(text, weight) if name else 1.0,
+            names.pop(name or text, {}),
+            recipe=computed,
+            place=place if computed else 0,
+        )
+        for place, (text, name, weight) in enumerate(_pairs(parents), 1)
+    ]
+    if names:
+        raise GraphError(f"Expected --rename for a --parent, but got it for {min(names)!r}.")
+    return edges
 
 
 def _pairs(texts: list[str]) -> list[tuple[str, str, str]]:

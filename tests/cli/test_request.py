@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -16,6 +17,8 @@ import pytest
 
 from disinherit.cli.main import run
 from disinherit.cli.request.report import _measured, _print_evidence
+from disinherit.client.store.store import ModelStore
+from disinherit.common.graph.records import Provenance
 from disinherit.common.tensors.checkpoints import save_checkpoint
 from disinherit.documents.campaign.evidence_words import recognition_in_words
 from disinherit.server.states import CampaignEvent
@@ -282,6 +285,35 @@ def test_registering_a_version_by_its_checkpoint(
     assert "sum to 1" in error_line(capsys)
     assert run([*merge, "--parent", "r1=most"]) == 2
     assert "'r1=most'" in error_line(capsys)
+
+
+def test_registering_a_version_by_the_folder_of_its_owner(
+    running: Running, tmp_path: Path, capsys: Capture
+) -> None:
+    old = running.world.store.graph().model("r4")
+    labels = ("tabby", *old.labels[1:])
+    counts = Provenance("pets", {"tabby": 5})
+    with ModelStore(tmp_path / "ivan", "ivan") as store:
+        record = replace(old, id="kept", owner="ivan", labels=labels, provenance=counts)
+        store.add(replace(record, fisher_digest="", fisher_scale=None), running.world.weights("r4"))
+    register = ["model", "register", str(tmp_path / "ivan"), "--id", "kept", "--owner", "ivan"]
+    parents = ["--parent", "r4", "--kind", "transfer"]
+    (shown,) = as_json(capsys, *register, *parents, "--rename", f"r4:{old.labels[0]}=tabby")
+    assert (shown["digest"], tuple(shown["labels"])) == (old.digest, labels)
+    graph = running.world.store.graph()
+    assert graph.model("kept").provenance == counts
+    (edge,) = graph.parents("kept")
+    assert dict(edge.labels) == {old.labels[0]: "tabby"}
+    for words, reason in (
+        (["--label", "cat"], "whose record says them"),
+        ([*parents, "--rename", "r4"], "PARENT:CLASS=NAME, but got 'r4'"),
+        ([*parents, "--rename", "r1:cat=tabby"], "--rename for a --parent, but got it for 'r1'"),
+        ([*parents, "--kind", "transfer"], "once for each of 1 parents, but got it 2 times"),
+    ):
+        assert run([*register, *words]) == 2
+        assert reason in error_line(capsys)
+    assert run(["model", "register", str(tmp_path), *register[3:]]) == 2
+    assert "has no index.db" in error_line(capsys)
 
 
 def test_samples_or_a_client_can_be_submitted_instead_of_classes(
