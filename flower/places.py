@@ -22,6 +22,16 @@ SERVER = "server"
 """Owner of the global models."""
 
 
+def folder_of(app: str, owner: str) -> Path:
+    """Return where an owner's models would be, whether they are there or not.
+
+    Args:
+        app: name of the app.
+        owner: name of the owner.
+    """
+    return Path(os.environ.get(HOME) or "~/.disinherit/flower").expanduser() / app / owner
+
+
 def place_of(app: str, owner: str) -> Path:
     """Return the folder of an owner's models; it is made if it is not there.
 
@@ -32,7 +42,7 @@ def place_of(app: str, owner: str) -> Path:
     Raises:
         InputError: if it cannot be made.
     """
-    folder = Path(os.environ.get(HOME) or "~/.disinherit/flower").expanduser() / app / owner
+    folder = folder_of(app, owner)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -36,6 +36,7 @@ _TEXTS: Mapping[AuditKind, str] = {
     AuditKind.MODEL_REGISTERED: "{model} of {owner} was registered",
     AuditKind.MODEL_COMPLETED: "the record of {model} of {owner} was completed",
     AuditKind.MODEL_WITHDRAWN: "the registration of {model} was withdrawn",
+    AuditKind.MODEL_RETIRED: "{model} of {owner}, which has left, was retired",
     AuditKind.SIGNING_KEY: "another key signs from now on",
     AuditKind.KEY_REVOKED: "a signing key was revoked",
     AuditKind.CHECKPOINT: "the audit log was signed",

@@ -36,6 +36,7 @@ class AuditKind(enum.StrEnum):
     MODEL_REGISTERED = "model_registered"
     MODEL_COMPLETED = "model_completed"
     MODEL_WITHDRAWN = "model_withdrawn"
+    MODEL_RETIRED = "model_retired"
     SIGNING_KEY = "signing_key"
     KEY_REVOKED = "key_revoked"
     CHECKPOINT = "checkpoint"
