@@ -47,6 +47,14 @@ def forget(
         str, typer.Option(help="Id of the request; by default made of what it asks.")
     ] = "",
     reason: Annotated[str, typer.Option(help="Why, for people.")] = "",
+    hand_down: Annotated[
+        bool,
+        typer.Option(
+            "--hand-down",
+            help="For samples: do not train later rounds again without them, but hand the change "
+            "down; one step, which often cannot be shown to suffice.",
+        ),
+    ] = False,
     run_config: Annotated[
         str, typer.Option(help="As of `flwr run --run-config`, where training had it.")
     ] = "",
@@ -62,6 +70,7 @@ def forget(
         "client": client,
         "request_id": id,
         "reason": reason,
+        "hand_down": hand_down,
     }
     if sum(bool(asked[what]) for what in ("classes", "samples", "client")) != 1:
         raise RequestError(
@@ -72,6 +81,34 @@ def forget(
 
     given = json.dumps({name: value for name, value in asked.items() if value})
     return 0 if run_forget(folder, connection, given, print_line, run_config) else 1
+
+
+@app.command(epilog="Example: disinherit flower retire my_app node-1")
+def retire(
+    name: Annotated[str, typer.Argument(help="Name of the app: the package of its model.")],
+    owner: Annotated[str, typer.Argument(help="Owner that has left.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> int:
+    """Take the models of an owner that has left out of use, after its request was carried out.
+
+    On its node's machine it deletes them. On the server's it marks them as retired in the records.
+    """
+    from disinherit.flower.retiring import find_left
+    from disinherit.flower.retiring import retire as retire_left
+
+    left = find_left(name, owner)
+    if left.models is not None and not yes:
+        typer.confirm(f"Delete {left.models}?", abort=True)
+    retired = retire_left(left)
+    if left.records is not None:
+        print_line(f"retired in {left.records}: {', '.join(retired) or 'none, all were before'}")
+    else:
+        print_line("the server's records are on another machine: run this there, too")
+    if left.models is not None:
+        print_line(f"deleted {left.models}")
+    else:
+        print_line(f"models of {owner} are on its node's machine: run this there, too")
+    return 0
 
 
 def _read_samples(texts: list[str]) -> dict[str, list[str]]:

@@ -21,10 +21,11 @@ try:
     from disinherit.flower.owner_apps import OwnerApp, owner_app
     from disinherit.flower.recording import unlearnable
     from disinherit.flower.requests_to_forget import forget
+    from disinherit.flower.result_lines import result_lines
 except ModuleNotFoundError as error:
     raise explained(error, __name__) from None
 
-__all__ = ["OwnerApp", "forget", "owner_app", "unlearnable"]
+__all__ = ["OwnerApp", "forget", "owner_app", "result_lines", "unlearnable"]
 
 
 def __getattr__(name: str) -> object:

@@ -15,17 +15,23 @@ from flwr.app import Context
 from torch import Tensor, nn
 
 from disinherit.client.owner.owner import Batches
+from disinherit.client.privacy.remaining import cleared_samples
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import DataError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.devices import pick_device
+from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.flower.app_samples import AppSamples, split_loaders
 from disinherit.flower.functions import AppFunctions, Values, call
 from disinherit.flower.places import SERVER, owner_of, place_of
+from disinherit.flower.repeated_weights import RepeatedWeights
 from disinherit.flower.training_replay import TrainingReplay
 from disinherit.flower.trainings import Training, Trainings
+from disinherit.v1.unlearning_pb2 import REMEDY_REBUILT, REMEDY_REPLAYED, ModelResult
 
 _log = logging.getLogger(__name__)
+
+_EXACT = (REMEDY_REPLAYED, REMEDY_REBUILT)
 
 
 class AppOwner:
@@ -42,6 +48,7 @@ class AppOwner:
         self.values = values
         self.folder: Path = place_of(functions.name, name)
         self.store = ModelStore(self.folder / "models", name)
+        self.repeated = RepeatedWeights(self.folder, self.store)
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +64,23 @@ class AppOwner:
     def network(self, record: ModelRecord) -> nn.Module:
         """Return a module of the app's network."""
         return call(self.functions.model, "the model", self.values)
+
+    def made_again(self, record: ModelRecord, request_id: str) -> Mapping[str, Tensor] | None:
+        """Return what a repetition of the rounds gave for a request; `None` without one."""
+        return self.repeated.find(request_id, record.id)
+
+    def check_exact(self, record: ModelRecord) -> None:
+        """Refuse a version that an earlier request changed otherwise than by repetitions.
+
+        Raises:
+            DataError: if one did.
+        """
+        for entry in self.store.made_by(record.id):
+            if ModelResult.FromString(entry.result).remedy not in _EXACT:
+                raise DataError(
+                    f"Expected {record.id!r} as it was trained, but request {entry.request_id} "
+                    "changed it, which training it again would undo."
+                )
 
 
 class NodeOwner(AppOwner):
@@ -147,6 +171,35 @@ class NodeOwner(AppOwner):
         if without is None:
             return start
         return self._replay.run(record.id, training, start, without)
+
+    def repeat(
+        self,
+        record: ModelRecord,
+        start: Mapping[str, Tensor],
+        without: Collection[str],
+    ) -> dict[str, Tensor]:
+        """Return what the training of an update gives from another start, without some samples.
+
+        What it has forgotten before stays left out.
+
+        Raises:
+            DataError: if it cannot be repeated, or does not give the update bit for bit from its
+                own start with all samples.
+        """
+        self.check_exact(record)
+        training = self.trainings.find(record.id)
+        own = None if training is None else self.trainings.start(training)
+        if training is None or own is None:
+            raise DataError(f"Expected the start of {record.id!r} to be kept, but it is gone.")
+        origin = self.store.record(record.id.partition("~")[0])
+        again = self._replay.run(origin.id, training, own, ())
+        if weights_digest(again) != origin.digest:
+            raise DataError(
+                f"Expected {origin.id!r} when its training is repeated, but it gives other "
+                "weights: it depends on more than its start, its data and random numbers."
+            )
+        gone = {*without, *cleared_samples(self, record)}
+        return self._replay.run(origin.id, training, start, gone)
 
     def _of(self, record: ModelRecord) -> tuple[AppSamples | None, AppSamples | None]:
         """Return training and held-out samples of an update, as they were; else `None`."""

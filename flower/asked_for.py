@@ -29,6 +29,7 @@ class AskedFor(Table):
         client: an owner that leaves.
         request_id: a permanent id; empty for one that follows from what is asked.
         reason: why, for people.
+        hand_down: whether the rounds after the samples are not trained again without them.
     """
 
     classes: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class AskedFor(Table):
     client: str = ""
     request_id: str = ""
     reason: str = ""
+    hand_down: bool = False
 
 
 def read_asked(text: object) -> AskedFor:

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from torch import nn
 
@@ -49,6 +49,9 @@ NOT_KEPT = "not-kept"
 
 DIGESTS = "query.digests"
 """Message that asks a node for the digests of some of its samples."""
+
+REPEAT = "train.repeat"
+"""Message that lets a node train an update again from another start, without some samples."""
 
 _TRAIN = ("train", "train.default")
 _log = logging.getLogger(__name__)
@@ -88,6 +91,8 @@ class OwnerApp(ClientApp):
             return build_client_app(partial(self.open, message))(message, context)
         if kind == DIGESTS:
             return self._digests(message, context)
+        if kind == REPEAT:
+            return self._repeat(message, context)
         task = RecordDict(dict(message.content)) if kind in _TRAIN else RecordDict()
         if not _is_recorded(task):
             return self._app(message, context)
@@ -205,6 +210,22 @@ class OwnerApp(ClientApp):
         trained = [model for model in models if not known[model].isdisjoint(ids)]
         content = ConfigRecord({"digests": list(named.digests), "models": trained})
         return Message(RecordDict({RECORD: content}), reply_to=message)
+
+    def _repeat(self, message: Message, context: Context) -> Message:
+        """Return an update made again, and as it was; only the latter without a start."""
+        asked = message.content.config_records[RECORD]
+        request, model = cast("str", asked["request"]), cast("str", asked["model"])
+        with self.open(message, context) as owner:
+            record = owner.store.record(model)
+            was = made = owner.store.weights(model)
+            if (start := message.content.array_records.get("start")) is not None:
+                owner.repeated.sweep()
+                made = owner.repeat(record, tensors(start), cast("list[str]", asked["without"]))
+                owner.repeated.keep(request, model, made)
+            else:
+                owner.check_exact(record)
+        content = RecordDict({"arrays": ArrayRecord(made), "was": ArrayRecord(was)})
+        return Message(content, reply_to=message)
 
 
 def owner_app(

@@ -8,7 +8,7 @@ again: nodes that were away meanwhile are asked, and nothing is done twice.
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +25,7 @@ from disinherit.common.method import Method
 from disinherit.common.text import did_you_mean, one_line
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests
+from disinherit.flower.app_owners import ServerOwner
 from disinherit.flower.everyone import EveryoneTransport
 from disinherit.flower.finding import find_app
 from disinherit.flower.functions import AppFunctions
@@ -32,9 +33,12 @@ from disinherit.flower.nodes import KnownNodes, check_any
 from disinherit.flower.owner_apps import DIGESTS, RECORD, OwnerApp
 from disinherit.flower.places import SERVER, place_of
 from disinherit.flower.recording import opened_store
+from disinherit.flower.repeated_rounds import RepeatedRounds
 from disinherit.server.campaign.coordinator import Coordinator
+from disinherit.server.campaign.remedies import EXACT
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.flower.exchange import error_line, exchange
+from disinherit.server.states import TaskState
 from disinherit.server.store.store import CoordinatorStore
 
 _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
@@ -54,7 +58,9 @@ def forget(
     reason: str = "",
     method: Method | None = None,
     app: OwnerApp | None = None,
+    hand_down: bool = False,
     timeout: float = 600.0,
+    say: Callable[[str], object] = _log.info,
 ) -> CampaignResult:
     """Forget classes, samples or a node's whole contribution in all that an app has trained.
 
@@ -70,7 +76,11 @@ def forget(
         reason: why, for people.
         method: how to unlearn.
         app: what the nodes run; by default the ClientApp of the Flower app.
+        hand_down: whether models of later rounds get the change of the updates that learned the
+            samples.  By default these rounds are trained again without the samples, where that is
+            exact.
         timeout: seconds to wait for a node's answer.
+        say: gets a line for people for each step that takes long.
 
     Returns:
         The state of every affected model.
@@ -78,7 +88,7 @@ def forget(
     Raises:
         RequestError: if nothing, or more than one kind, is to be forgotten; or nobody trained on
             it.
-        CampaignError: if no node is there, or one cannot name its samples.
+        CampaignError: if no node is there, or one cannot name its samples or repeat its rounds.
         InputError: if the ClientApp is no `owner_app`.
     """
     _check_kinds(classes, samples, client)
@@ -103,10 +113,44 @@ def forget(
         scope = request.method.scope if classes else "head"
         for owner, why in coordinator.register(reached, scope).items():
             _log.warning("%s did not register all of its models: %s", owner, one_line(why))
+        repeated: dict[str, str] = {}
+        if samples and not hand_down:
+            with ServerOwner(functions, dict(context.run_config)) as server:
+                named = {owner: [str(id) for id in ids] for owner, ids in samples.items()}
+                exact = _made_exactly(store)
+                rounds = RepeatedRounds(
+                    grid, nodes, graph, server, request.id, named, exact, timeout, say
+                )
+                repeated = _repeat(coordinator, request, rounds, say)
         coordinator.submit(request)
-        result = coordinator.run(request.id)
+        result = coordinator.run(request.id, repeated=repeated)
         _save_newest(store, functions)
     return result
+
+
+def _repeat(
+    coordinator: Coordinator,
+    request: Request,
+    rounds: RepeatedRounds,
+    say: Callable[[str], object],
+) -> dict[str, str]:
+    """Train the rounds after the samples again, where that can be exact; return the digests."""
+    if request.id in coordinator.store.requests():
+        return rounds.known()
+    planned = coordinator.preview(request, notes=False).models
+    targets = [one.model_id for one in planned if one.state is TaskState.PENDING]
+    possible, why = rounds.split(targets)
+    if why:
+        count = len(targets) - len(possible)
+        say(f"the change is handed down to {count} models, which are not made again: {why}")
+    return rounds.run(possible) if possible else {}
+
+
+def _made_exactly(store: CoordinatorStore) -> set[str]:
+    """Return the versions that requests made as training without what they forgot gives them."""
+    tasks = (task for id in store.requests() for task in store.tasks(id).values())
+    results = (task.result for task in tasks if task.result is not None)
+    return {one.successor.id for one in results if one.remedy in EXACT}
 
 
 def newest_model(app: str) -> Path:

@@ -19,7 +19,7 @@ from disinherit.client.dampening.unlearned_model import UnlearnedModel
 from disinherit.client.deltas.fitting import in_scope
 from disinherit.client.deltas.inheriting import RefusedModel, add_delta, inherited, refused
 from disinherit.client.deltas.leaving import taken_out, without_client
-from disinherit.client.deltas.rebuilding import count_changes, rebuild, report_changes
+from disinherit.client.deltas.rebuilding import Rebuilt, count_changes, rebuild, report_changes
 from disinherit.client.deltas.repeating import (
     HAD_BEFORE,
     PARENTS_HAD,
@@ -32,8 +32,9 @@ from disinherit.client.deltas.repeating import (
 )
 from disinherit.client.deltas.settling import clear_again, settle_in, summary_without
 from disinherit.client.deltas.unlearned_roots import announced_root
-from disinherit.client.owner.owner import Owner, load_network
+from disinherit.client.owner.owner import MakesAgain, Owner, load_network
 from disinherit.client.privacy.remaining import tuning_data
+from disinherit.client.roots.replay import checked
 from disinherit.client.roots.unseen import outputs
 from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.curvature.attenuation import attenuated
@@ -113,16 +114,20 @@ def _change(
     """Write the new weights of a model tensor by tensor, where it does not have all changes."""
     owner, task = inputs.owner, inputs.task
     own = any(share.own for share in model.shares)
-    if model.HasField("rebuilding") and not own:
+    rebuilt = _made_again(inputs, record, model, packets, weights)
+    if rebuilt is None and model.HasField("rebuilding") and not own:
         rebuilt = rebuild(owner, record, weights, task.request_id, model.rebuilding)
-        if rebuilt is not None:
-            for share, packet in zip(model.shares, packets, strict=True):
-                added = add_delta(result, share, packet)
+    if rebuilt is not None:
+        for share, packet in zip(model.shares, packets, strict=True):
+            added = add_delta(result, share, packet)
+            if not share.own:
                 added.applied, added.note = 0.0, _IN_PARENTS
-            report_changes(result, count_changes(weights, rebuilt.weights), weights)
-            result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
-            summary = _known_summary(owner, record)
-            return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
+        report_changes(result, count_changes(weights, rebuilt.weights), weights)
+        result.remedy = pb.REMEDY_REBUILT if rebuilt.exact else pb.REMEDY_APPROXIMATED
+        summary = _known_summary(owner, record)
+        if own and samples is not None:
+            summary = summary_without(owner, record, rebuilt.weights, samples)
+        return UnlearnedModel(result, rebuilt.weights, summary, exact=rebuilt.exact)
     if others := _alternatives(inputs, record, model, packets, had):
         return refused(result, others)
     structure, scope = _described(inputs, record, weights)
@@ -163,6 +168,24 @@ def _change(
         staged=staged,
         keeps_summary=not own,  # if all its data are to be forgotten, nothing is left to sum up
     )
+
+
+def _made_again(
+    inputs: TaskInputs,
+    record: ModelRecord,
+    model: pb.ModelTask,
+    packets: Sequence[pb.FisherPacket],
+    weights: Mapping[str, Tensor],
+) -> Rebuilt | None:
+    """Return the version as its owner made it again for the request; `None` if it did not.
+
+    A root that is exact by its own training alone needs none.
+    """
+    alone = len(model.shares) == 1 and model.shares[0].own and packets[0].delta.exact
+    if alone or not isinstance(inputs.owner, MakesAgain):
+        return None
+    given = inputs.owner.made_again(record, inputs.task.request_id)
+    return None if given is None else Rebuilt(checked(record, weights, given), exact=True)
 
 
 def _alternatives(

@@ -117,6 +117,24 @@ class Retrains(Owner, Protocol):
         ...
 
 
+@runtime_checkable
+class MakesAgain(Owner, Protocol):
+    """An owner whose versions may be made again for a request before it is applied to them.
+
+    That is so where a whole training of several owners is repeated without what is to be forgotten:
+    each version gets the weights that it would have had, and no change of a root.
+    """
+
+    def made_again(self, record: ModelRecord, request_id: str) -> Mapping[str, Tensor] | None:
+        """Return the weights of a version that was made again for a request, else `None`.
+
+        Args:
+            record: the version.
+            request_id: the request.
+        """
+        ...
+
+
 def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]) -> nn.Module:
     """Return a model's network with given weights, in eval mode on the owner's device.
 

@@ -195,7 +195,8 @@ def _record_together(one: Pass, parts: Sequence[AnsweredPart]) -> None:
                     results[model.model_id],
                     asked[model.model_id],
                     model,
-                    exact_parents=has_exact_parents(model, one.graph, tasks),
+                    exact_parents=has_exact_parents(model, one.graph, tasks)
+                    or _was_repeated(one, results[model.model_id]),
                 )
                 for model in some
             ]
@@ -208,6 +209,11 @@ def _record_together(one: Pass, parts: Sequence[AnsweredPart]) -> None:
     for model in stored:
         new = results[model].outcome != pb.OUTCOME_ALREADY_APPLIED
         (one.changed if new else one.already).append(model)
+
+
+def _was_repeated(one: Pass, result: pb.ModelResult) -> bool:
+    """Return whether a version has the weights that a repetition of the training gave."""
+    return bool(made := result.successor.digest) and one.repeated.get(result.model_id) == made
 
 
 def _generations(one: Pass, models: Iterable[pb.ModelTask]) -> Iterator[list[pb.ModelTask]]:

@@ -8,6 +8,7 @@ the campaign.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from disinherit.common.graph.records import ModelStatus
 from disinherit.common.wire.messages import without_tensors
@@ -40,6 +41,7 @@ class Pass(DryPass):
         timeout: likewise.
         say: likewise.
         resend: whether owners that answered are asked again; applied results stay.
+        repeated: version -> digest of the weights that a repetition of the training gave.
 
     Attributes:
         campaign: the campaign after the last transaction of the pass.
@@ -68,10 +70,12 @@ class Pass(DryPass):
         say: Say,
         *,
         resend: bool = False,
+        repeated: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.store = store
         self.lease = lease
         self.resend = resend
+        self.repeated = repeated
         with store.reading() as db:
             driven = find_driven(db, lease.request_id, None)
             request = find_request(db, lease.request_id)

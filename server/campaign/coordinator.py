@@ -21,8 +21,9 @@ import functools
 import os
 import secrets
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from types import MappingProxyType
 
 from disinherit.common.errors import CampaignError, DisinheritError, GraphError, NotDrivenError
 from disinherit.common.wire.requests import Request
@@ -164,7 +165,13 @@ class Coordinator:
         """
         return find_preview(self.store, _message(request), notes=notes)
 
-    def run(self, request_id: str, *, resend: bool = False) -> CampaignResult:
+    def run(
+        self,
+        request_id: str,
+        *,
+        resend: bool = False,
+        repeated: Mapping[str, str] = MappingProxyType({}),
+    ) -> CampaignResult:
         """Carry out the remaining tasks of a request, in one pass over its campaign.
 
         If a roll-back was decided, the pass carries that out.  Superseded versions are destroyed
@@ -175,6 +182,8 @@ class Coordinator:
         Args:
             request_id: the request.
             resend: send to owners that already answered, too; applied results stay.
+            repeated: version -> digest of the weights that a repetition of the training gave, which
+                the caller led: one that its owner reports as rebuilt with these is exact.
 
         Returns:
             The state of every affected model.
@@ -186,7 +195,7 @@ class Coordinator:
             StoreError: if another coordinator took it over meanwhile.
         """
         with self._lease(request_id, _check_drivable) as lease:
-            one = self._pass(lease, resend)
+            one = self._pass(lease, resend, repeated)
             try:
                 if one.campaign.state is CampaignState.ROLLING_BACK:
                     take_back(one)
@@ -226,8 +235,21 @@ class Coordinator:
         )
         return held(self.store, acquire, seconds, self._patience)
 
-    def _pass(self, lease: Lease, resend: bool = False) -> Pass:
-        return Pass(self.store, lease, self._transport, self._timeout, self._say, resend=resend)
+    def _pass(
+        self,
+        lease: Lease,
+        resend: bool = False,
+        repeated: Mapping[str, str] = MappingProxyType({}),
+    ) -> Pass:
+        return Pass(
+            self.store,
+            lease,
+            self._transport,
+            self._timeout,
+            self._say,
+            resend=resend,
+            repeated=repeated,
+        )
 
     def _ask(self, asks: Sequence[Ask]) -> Iterator[Answer]:
         return self._transport.ask(asks, self._timeout)

@@ -38,6 +38,9 @@ from disinherit.server.planning.targets import check_targets, find_origins, find
 from disinherit.server.planning.unreached import find_unreached
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
+SUPERSEDED = "superseded by "
+"""How the reason of an exempt version begins whose successor is affected."""
+
 _Pairs = tuple[tuple[str, str | None], ...]
 """Changes of class names in a root's packets."""
 _Key = frozenset[tuple[_Pairs, int]]
@@ -148,7 +151,7 @@ def plan(
                 else:
                     put_back.add(edge.child)
             else:
-                exempt[edge.parent] = f"superseded by {edge.child}, which is unlearned in its place"
+                exempt[edge.parent] = f"{SUPERSEDED}{edge.child}, which is unlearned in its place"
     if request.client:
         why = f"all that {request.client} trained it on is to be forgotten: retire it"
         leaving = {*roots}  # and what earlier requests made of them, which is theirs as well

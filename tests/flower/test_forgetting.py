@@ -1,5 +1,6 @@
 """Requests to forget in a Flower app that has trained: classes, samples, a node that leaves."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,16 @@ import torch
 from tests.support.flower_app import NAME, AppGrid, context_of, example_app
 from tests.support.pages import texts
 
+from disinherit.cli.main import run  # isort: skip
+from disinherit.client.store.store import ModelStore  # isort: skip
 from disinherit.common.errors import CampaignError, RequestError  # isort: skip
-from disinherit.flower import forget  # isort: skip
-from disinherit.flower.forget_app import result_lines  # isort: skip
+from disinherit.common.graph.records import ModelStatus  # isort: skip
+from disinherit.flower import forget, result_lines  # isort: skip
 from disinherit.server.states import TaskState  # isort: skip
 from disinherit.server.store.store import CoordinatorStore  # isort: skip
 from disinherit.v1 import unlearning_pb2 as pb  # isort: skip
 
+Capture = pytest.CaptureFixture[str]
 LAST = "run-5.r2"
 
 
@@ -41,6 +45,29 @@ class Trained:
         state: dict[str, Any] = torch.load(path)
         return state
 
+    def weights(self, model: str, result: Any) -> dict[str, Any]:
+        """What became of a version."""
+        made = result.tasks[model].successor
+        store = ModelStore(self.folder / NAME / made.owner / "models", made.owner)
+        try:
+            return store.weights(made.id)
+        finally:
+            store.close()
+
+    def trained_by_hand(self, update: str, start: dict[str, Any]) -> dict[str, Any]:
+        """What the app's own train function gives from a start, with the random numbers of then."""
+        task = self.load("flower_app.task")
+        owner = update.rpartition(".")[2]
+        kept = json.loads((self.folder / NAME / owner / "trainings" / f"{update}.json").read_text())
+        torch.set_rng_state(torch.tensor([*bytes.fromhex(kept["states"]["torch"])]).byte())
+        network = task.Net()
+        network.load_state_dict(start)
+        # The state is that of before the app made its network.
+        loader, _ = task.load_data(int(owner[-1]), 3, 32)
+        task.train(network, loader, 3, 0.1, torch.device("cpu"))
+        state: dict[str, Any] = network.state_dict()
+        return state
+
     def accuracy(self, state: dict[str, Any], digit: int) -> float:
         task = self.load("flower_app.task")
         network = task.Net()
@@ -48,6 +75,10 @@ class Trained:
         inputs, targets = map(torch.cat, zip(*task.load_centralized_dataset(), strict=True))
         right: torch.Tensor = network(inputs).argmax(1)[targets == digit] == digit
         return right.double().mean().item()
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return {*one} == {*other} and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -100,32 +131,128 @@ def test_the_call_on_the_page(trained: Trained) -> None:
     assert space["result"].outcome == "complete"
 
 
-def test_samples_are_taken_out_by_training_again_without_them(trained: Trained) -> None:
-    ids = range(25)
-    result = trained.forget(samples={"node-0": ids})
-    first = result.tasks["run-5.r1.node-0"].result
-    assert first is not None
-    assert (first.remedy, first.deltas[0].root_method) == (pb.REMEDY_REPLAYED, "replay")
-    assert first.forget.samples == 25
-    assert set(result.tasks) == {
-        "run-5.r1.node-0",
-        "run-5.r1",
-        "run-5.r2.node-0",
-        "run-5.r2.node-1",
-        "run-5.r2.node-2",
-        LAST,
+UPDATE = "run-5.r2.node-1"
+
+
+def test_samples_are_gone_from_every_later_round(trained: Trained) -> None:
+    ids, said = range(25), list[str]()
+    result = trained.forget(samples={"node-0": ids}, say=said.append)
+    assert result.outcome == "complete"
+    assert said == [
+        "training 1 updates again without the samples",
+        "training 3 updates again without the samples",
+    ]
+    found = {model: task.result for model, task in result.tasks.items()}
+    assert {model: pb.Remedy.Name(one.remedy) for model, one in found.items() if one} == {
+        "run-5.r1.node-0": "REMEDY_REPLAYED",
+        "run-5.r1": "REMEDY_REBUILT",
+        "run-5.r2.node-0": "REMEDY_REBUILT",
+        UPDATE: "REMEDY_REBUILT",
+        "run-5.r2.node-2": "REMEDY_REBUILT",
+        LAST: "REMEDY_REBUILT",
     }
+    for model in ("run-5.r1.node-0", "run-5.r2.node-0"):
+        one = found[model]
+        assert one is not None
+        assert (one.forget.samples, one.forget.source) == (25, "evaluation")
+    new = {model: trained.weights(model, result) for model in found}
+    # The update of another node is what its own training gives from the new global model.
+    assert same(new[UPDATE], trained.trained_by_hand(UPDATE, new["run-5.r1"]))
+    # The last global model is the average of what became of its updates.
+    for name, value in new[LAST].items():
+        parts = [new[f"run-5.r2.node-{n}"][name] for n in range(3)]
+        assert torch.allclose(value, torch.stack(parts).mean(0), atol=1e-6)
+    assert same(trained.final(), new[LAST])
     again = trained.forget(samples={"node-0": [str(id) for id in reversed(ids)]})
-    assert again.request_id == result.request_id
-    assert again.changed == ()
+    assert (again.request_id, again.outcome) == (result.request_id, "unchanged")
+    # What was forgotten stays left out when more is.
+    more = trained.forget(samples={"node-0": [30], "node-2": [7]})
+    assert more.outcome == "complete"
+    assert {one.remedy for task in more.tasks.values() if (one := task.result)} <= {
+        pb.REMEDY_REPLAYED,
+        pb.REMEDY_REBUILT,
+    }
 
 
-def test_a_node_leaves_and_takes_all_with_it(trained: Trained) -> None:
+def test_a_change_is_handed_down_where_that_is_asked(trained: Trained) -> None:
+    result = trained.forget(samples={"node-0": range(25)}, hand_down=True)
+    first, later = (result.tasks[f"run-5.r{number}.node-0"].result for number in (1, 2))
+    assert first is not None
+    assert later is not None
+    assert (first.remedy, first.deltas[0].root_method) == (pb.REMEDY_REPLAYED, "replay")
+    assert later.remedy == pb.REMEDY_APPROXIMATED
+    assert result.changed
+
+
+def test_rounds_are_not_repeated_in_vain(trained: Trained) -> None:
+    trained.grid.away = {2}
+    with pytest.raises(CampaignError, match=r"'node-1' to be connected.*\(--hand-down\)"):
+        trained.forget(samples={"node-0": [1, 2]})
+    trained.grid.away = set()
+    trained.forget(classes=["3"])
+    said: list[str] = []
+    trained.forget(samples={"node-0": [1, 2]}, say=said.append)
+    (line,) = said
+    assert line.startswith("the change is handed down to 6 models, which are not made again")
+    assert "r1.node-0~" in line
+    # What was trained afterwards, from the start, is made again.
+    trained.train(run=6)
+    result = trained.forget(samples={"node-0": [3]})
+    later = ("run-6.r1.node-0", "run-6.r1", "run-6.r2.node-1", "run-6.r2")
+    assert {result.tasks[one].state for one in later} == {TaskState.VERIFIED}
+
+
+def test_a_repetition_is_applied_when_nodes_come_back(trained: Trained) -> None:
+    exchange = trained.grid.push_messages
+
+    def leaving(messages: Any) -> Any:
+        sent = list(messages)
+        if any(one.metadata.message_type == "train.unlearn" for one in sent):
+            trained.grid.away = {3}
+        return exchange([m for m in sent if m.metadata.dst_node_id not in trained.grid.away])
+
+    trained.grid.push_messages = leaving  # type: ignore[method-assign]
+    assert trained.forget(samples={"node-0": [1, 2]}).outcome == "partial"
+    trained.grid.push_messages = exchange  # type: ignore[method-assign]
+    trained.grid.away = set()
+    said: list[str] = []
+    result = trained.forget(samples={"node-0": [1, 2]}, say=said.append)
+    assert (result.outcome, said) == ("complete", [])
+
+
+def test_a_node_leaves_and_takes_all_with_it(trained: Trained, capsys: Capture) -> None:
     result = trained.forget(client="node-1")
     assert result.outcome == "complete"
     exempt = [model for model, state in states(result).items() if state is TaskState.EXEMPT]
     assert exempt == ["run-5.r1.node-1", "run-5.r2.node-1"]
     assert result.tasks[LAST].state is TaskState.VERIFIED
+    models = trained.folder / NAME / "node-1"
+    assert models.is_dir()
+    assert run(["flower", "retire", NAME, "node-1", "--yes"]) == 0
+    printed = capsys.readouterr().out
+    assert "lineage.db: run-5.r1.node-1, run-5.r2.node-1\n" in printed
+    assert not models.exists()
+    store = CoordinatorStore(trained.folder / NAME / "server" / "lineage.db")
+    log = b"".join(store.audit_lines())
+    assert {store.graph().model(one).status for one in exempt} == {ModelStatus.RETIRED}
+    store.close()
+    assert log.count(b"model_retired") == 2
+    assert run(["flower", "retire", NAME, "node-1"]) == 0, "nothing to delete, nothing asked"
+    assert "none, all were before" in capsys.readouterr().out
+    assert trained.forget(client="node-1").outcome == "unchanged"
+
+
+def test_models_of_owners_that_stay_are_not_retired(trained: Trained, capsys: Capture) -> None:
+    for words, reason in {
+        (NAME, "node-0"): "there is none for 'node-0'",
+        (NAME, "server"): "an owner that is a node",
+        ("other", "node-0"): f"which has apps {NAME}. Run it where",
+    }.items():
+        assert run(["flower", "retire", *words, "--yes"]) == 2
+        error = capsys.readouterr().err
+        assert reason in error
+        assert error.count("\n") == 1
+    assert (trained.folder / NAME / "node-0").is_dir()
 
 
 def test_one_request_after_another(trained: Trained) -> None:

@@ -6,7 +6,7 @@ Import it before anything of Flower: what Flower itself imports may warn.
 import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +17,9 @@ import torch
 from tests import ROOT
 from tests.support.direct_grid import DirectGrid  # first of all that imports Flower
 
-from flwr.app import Context, RecordDict  # isort: skip
+from flwr.app import Context, Message, RecordDict  # isort: skip
 from flwr.clientapp import ClientApp  # isort: skip
+from flwr.common.serde import recorddict_from_proto, recorddict_to_proto  # isort: skip
 
 APP = ROOT / "examples" / "flower_app"
 STOCK = ROOT / "examples" / "flower_app_stock"
@@ -54,8 +55,20 @@ class AppGrid(DirectGrid):
     def run(self) -> Any:
         return SimpleNamespace(run_id=self._run, fab_id="")
 
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = list(super().push_messages(_sent(message) for message in messages))
+        self._replies = {id: _sent(reply) for id, reply in self._replies.items()}
+        return ids
+
     def get_node_ids(self) -> list[int]:
         return [node for node in super().get_node_ids() if node not in self.away]
+
+
+def _sent(message: Message) -> Message:
+    """A message whose content is what arrives of it at the other end."""
+    if message.has_content():
+        message.content = recorddict_from_proto(recorddict_to_proto(message.content))
+    return message
 
 
 def context_of(config: Config = CONFIG) -> Context:
