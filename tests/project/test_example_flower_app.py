@@ -1,12 +1,12 @@
 """The Flower app of `examples/flower_app`: three lines differ from the app as it was before."""
 
 import difflib
-import filecmp
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from string import Template
 
 import pytest
 import torch
@@ -21,6 +21,10 @@ APP_LINE = 'app = owner_app(ClientApp(), model=Net, data=load_data, server_data=
 STRATEGY = "from disinherit.flower import FedAvg\n"
 LOADER = "load_centralized_dataset"
 
+TEMPLATES = Path(__file__).parent / "flwr_new"
+"""Files of `flwr new` of 1.24.0, the last release that has them: later ones download an app."""
+
+PACKAGE = "pytorchexample"
 FROM_THE_HUB = "DISINHERIT_STOCK_APP"
 """Folder of `flwr new @flwrlabs/quickstart-pytorch`, which comes from the network."""
 
@@ -52,17 +56,34 @@ def test_exactly_three_lines_differ_from_the_app_as_it_was() -> None:
     assert "disinherit" not in text
 
 
-def test_the_same_three_lines_fit_the_app_of_flwr_new(tmp_path: Path) -> None:
-    """With the digits in the place of its data, which it would download."""
+@pytest.fixture(params=["1.24", "hub"])
+def stock_app(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The app of `flwr new` of 1.24, and that of a later release, where it was downloaded."""
+    folder = tmp_path / "quickstart-pytorch"
+    if request.param == "1.24":
+        package = folder / PACKAGE
+        package.mkdir(parents=True)
+        (package / "__init__.py").touch()
+        for path in TEMPLATES.glob("*.tpl"):
+            name = {"task": "task"}.get(kind := path.name.partition(".")[0], f"{kind}_app")
+            text = Template(path.read_text()).safe_substitute(
+                import_name=PACKAGE, project_name=folder.name, framework_str="PyTorch"
+            )
+            (package / f"{name}.py").write_text(text)
+        return folder
     given = os.environ.get(FROM_THE_HUB)
     if given is None:
         pytest.skip(f"{FROM_THE_HUB} names no folder of flwr new @flwrlabs/quickstart-pytorch")
-    folder = tmp_path / "quickstart-pytorch"
     shutil.copytree(given, folder)
-    package = folder / "pytorchexample"
+    return folder
+
+
+def test_the_same_three_lines_fit_the_app_of_flwr_new(stock_app: Path, tmp_path: Path) -> None:
+    """With the digits in the place of its data, which it would download."""
+    package = stock_app / PACKAGE
     stock = {path.name: path.read_text() for path in package.glob("*.py")}
     replace_once(package / "client_app.py", "app = ClientApp()\n", APP_LINE.format(LOADER))
-    line = "from pytorchexample.task import Net, load_data\n"
+    line = f"from {PACKAGE}.task import Net, load_data\n"
     replace_once(package / "client_app.py", line, IMPORT + line)
     line = "from flwr.serverapp.strategy import FedAvg\n"
     replace_once(package / "server_app.py", line, STRATEGY)
@@ -73,20 +94,27 @@ def test_the_same_three_lines_fit_the_app_of_flwr_new(tmp_path: Path) -> None:
         if one.startswith("+ ")
     ]
     assert len(changed) == 3
-    assert not filecmp.dircmp(given, folder).diff_files
+    assert "disinherit" not in "".join(stock.values())
     with_digits(package / "task.py")
     models = tmp_path / "models"
-    with example_app(models, folder) as load:
-        grid = AppGrid(load("pytorchexample.client_app").app, 2, config=STOCK_CONFIG)
-        load("pytorchexample.server_app").app(grid, context_of(STOCK_CONFIG))
-        result = forget(grid, context_of(STOCK_CONFIG), classes=["3"])
+    with example_app(models, stock_app) as load:
+        grid = AppGrid(load(f"{PACKAGE}.client_app").app, 2, config=STOCK_CONFIG)
+        load(f"{PACKAGE}.server_app").app(grid, context_of(STOCK_CONFIG))
+        result = forget(grid, context_of(STOCK_CONFIG), samples={"node-0": range(9)})
         assert result.outcome == "complete"
-        assert forget(grid, context_of(STOCK_CONFIG), samples={"node-0": range(9)}).changed
-    state = torch.load(models / "pytorchexample" / "server" / "final_model.pt")
+        assert forget(grid, context_of(STOCK_CONFIG), classes=["3"]).outcome == "complete"
+        assert forget(grid, context_of(STOCK_CONFIG), client="node-1").outcome == "complete"
+    state = torch.load(models / PACKAGE / "server" / "final_model.pt")
     assert {*state} >= {"conv1.weight", "fc3.bias"}
 
 
-STOCK_CONFIG = {**CONFIG, "local-epochs": 6, "learning-rate": 0.05}
+STOCK_CONFIG = {
+    **CONFIG,
+    "local-epochs": 4,
+    "learning-rate": 0.05,
+    "fraction-train": 1.0,  # this one and the next are named so in 1.24
+    "lr": 0.002,
+}
 
 
 def replace_once(path: Path, old: str, new: str) -> None:

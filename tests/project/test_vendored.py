@@ -1,6 +1,7 @@
 """Files of other projects are those that NOTICE lists, byte for byte."""
 
 import hashlib
+import re
 
 import pytest
 
@@ -26,3 +27,18 @@ def test_every_file_is_listed_with_its_licence() -> None:
     assert found == listed
     licences = {one.package for one in vendored() if one.path == "LICENSE"}
     assert {one.package for one in vendored()} == licences
+
+
+def test_files_from_pypi_are_listed_and_unchanged() -> None:
+    listed = dict(
+        re.findall(
+            r"^  (tests/project/\S+)\n    flwr \S+ \S+, Apache-2\.0, .+\n    sha256 (\w{64})$",
+            (ROOT / "NOTICE").read_text(),
+            re.MULTILINE,
+        )
+    )
+    found = {
+        path.relative_to(ROOT).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (ROOT / "tests/project/flwr_new").iterdir()
+    }
+    assert found == listed
