@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+from disinherit.deploy.orphans import end_orphans
+from tests.support.head_census import AT_START, shim_torchvision
+from tests.support.huggingface import require
 from tests.support.ports import free_ports
 from tests.support.tutorial import pattern, run, script_of
 
@@ -17,6 +20,39 @@ def test_a_device_from_a_letter_to_an_attestation(tmp_path: Path) -> None:
     run("docs/tutorial-erasure.md", tmp_path, ports)
     assert "[" in (tmp_path / "answer.txt").read_text()
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_federation_of_two(tmp_path: Path) -> None:
+    home, here = tmp_path / "home", tmp_path / "wards"
+    home.mkdir()
+    here.mkdir()
+    ports = map(str, free_ports(2))
+    variables = {
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": next(ports),
+        "FLWR_LOCAL_CONTROL_API_PORT": next(ports),
+        "HOME": str(home),
+        "FLWR_HOME": str(home / ".flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    try:
+        run("docs/tutorial-federation.md", here, variables=variables)
+    finally:
+        end_orphans(home / ".flwr")  # the SuperLink that Flower leaves running
+    assert (home / ".disinherit/flower/ward/server/final_model.pt").exists()
+
+
+def test_a_family_of_transformers(tmp_path: Path) -> None:
+    require()
+    variables = {}
+    if shim_torchvision():
+        (tmp_path / "shim").mkdir()
+        (tmp_path / "shim/sitecustomize.py").write_text(AT_START)
+        variables["PYTHONPATH"] = str(tmp_path / "shim")
+    run("docs/tutorial-family.md", tmp_path, variables=variables)
+    assert (tmp_path / "forgotten/news/README.md").exists()
 
 
 def test_what_a_page_says_is_compared() -> None:

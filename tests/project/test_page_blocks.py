@@ -40,6 +40,7 @@ READ = {
     "docs/scenarios.md": {"toml": 1},
     "docs/service.md": {"toml": 1},
     "docs/tutorial-erasure.md": {"toml": 2},
+    "docs/tutorial-federation.md": {"toml": 1},
 }
 """Page -> blocks of settings and data that a test reads; those of federation.md:
 test_readme.py; of dashboard.md: test_settings.py; of tutorials: test_tutorials.py."""
@@ -54,6 +55,7 @@ OF_THE_SYSTEM = {
         "export",
         "flwr",
         "git",
+        "grep",
         "install",
         "kill",
         "source",

@@ -42,6 +42,8 @@ RUN_HERE = {
     "docs/privacy.md": 2,
     "docs/service.md": 1,  # tests/server/service/test_webhooks.py
     "docs/tutorial-erasure.md": 1,  # tests/acceptance/test_tutorials.py
+    "docs/tutorial-family.md": 2,  # tests/acceptance/test_tutorials.py
+    "docs/tutorial-federation.md": 3,  # tests/acceptance/test_tutorials.py
     "docs/tutorial-first.md": 3,  # tests/acceptance/test_tutorials.py
 }
 """Page -> blocks of Python that a test runs, below if it is not said where."""

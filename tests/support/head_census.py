@@ -67,10 +67,13 @@ class Row:
     seconds: float = 0.0
 
 
-def shim_torchvision() -> None:
-    """Define what torchvision's import wants where its wheel fits another build of torch."""
+def shim_torchvision() -> bool:
+    """Define what torchvision's import wants where its wheel fits another build of torch.
+
+    Returns whether it does.
+    """
     if importlib.util.find_spec("torchvision") is None:
-        return
+        return False
     try:
         importlib.import_module("torchvision")
     except RuntimeError:
@@ -78,6 +81,24 @@ def shim_torchvision() -> None:
         for op in ("nms", "qnms"):
             library.define(op + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _kept.append(library)
+    return bool(_kept)
+
+
+AT_START = """import sys
+
+
+class Shim:
+    def find_spec(self, name, path=None, target=None):
+        torch = sys.modules.get("torch")
+        if name == "torchvision" and hasattr(torch, "library") and not hasattr(self, "kept"):
+            self.kept = torch.library.Library("torchvision", "DEF")
+            for op in ("nms", "qnms"):
+                self.kept.define(op + "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+sys.meta_path.insert(0, Shim())
+"""
+"""A `sitecustomize.py` that does the same in processes that others start."""
 
 
 _kept: list[object] = []

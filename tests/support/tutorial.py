@@ -45,8 +45,16 @@ def script_of(page: str) -> tuple[str, dict[int, str]]:
     return "\n".join(lines) + "\n", printed
 
 
-def run(page: str, folder: Path, other: Mapping[str, str] | None = None) -> None:
-    """Run a page in a folder, and compare what it prints; `other`: words that differ here."""
+def run(
+    page: str,
+    folder: Path,
+    other: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """Run a page in a folder, and compare what it prints.
+
+    `other`: words that differ here; `variables`: of the environment.
+    """
     script, expected = script_of(page)
     for word, instead in (other or {}).items():
         script = script.replace(word, instead)
@@ -57,6 +65,7 @@ def run(page: str, folder: Path, other: Mapping[str, str] | None = None) -> None
         "PYTHONWARNINGS": "ignore",
         "NO_COLOR": "1",
         "COLUMNS": "200",
+        **(variables or {}),
     }
     printed, errors = folder / "printed.log", folder / "errors.log"
     with (
