@@ -86,7 +86,7 @@ def run(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # whatever runs in the background
     assert code == 0, f"{printed.read_text()}\n{errors.read_text()}"
-    found, rest = {}, printed.read_text()
+    found, rest = {}, re.sub(r" +$", "", printed.read_text(), flags=re.MULTILINE)
     for place, (language, text) in enumerate(blocks(page)):
         if language == "sh" and not NAMED.match(text):
             found[place], _, rest = rest.partition(f"{_END.format(place)}\n")
