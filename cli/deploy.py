@@ -11,6 +11,7 @@ from disinherit.cli.output import Format, FormatOption, print_json, print_line, 
 from disinherit.client.owner.factory import load_function
 from disinherit.deploy.backup import back_up
 from disinherit.deploy.enrolment import admit_node
+from disinherit.deploy.moving import move as readdress
 from disinherit.deploy.preparation import prepare as write
 from disinherit.deploy.preparation import prepared
 from disinherit.deploy.up import Wanted, folders_without_models, supervisor_of
@@ -156,6 +157,29 @@ def prepare(
     files = write(folder, port, host or (), database)
     print_line(f"{files.root} has all that the coordinator's machine needs")
     print_line(f"owners need {files.ca}")
+    return 0
+
+
+@app.command(epilog="Example: disinherit deploy move --port 50151 --host coordinator.example.org")
+def move(
+    folder: FolderOption = _FOLDER,
+    port: Annotated[
+        int | None, typer.Option(help="First of five consecutive ports; as before by default.")
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="Host name of this machine as others see it; as before. Repeat."),
+    ] = None,
+) -> int:
+    """Give a stopped deployment other ports or host names, with the keys and data it has.
+
+    Owners then need the new address in `server` and `enrol_server` of `agent.toml`, and nothing
+    else.  Comments in `serve.toml` are lost.
+    """
+    files = readdress(folder, port, host or ())
+    print_line(f"operators call {files.hosts[0]}:{files.ports.service}")
+    print_line(f"agents connect to {files.hosts[0]}:{files.ports.agents}")
+    print_line(f"SuperNodes connect to {files.hosts[0]}:{files.ports.nodes}")
     return 0
 
 

@@ -78,8 +78,10 @@ _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
 )
 """Command of `disinherit` -> the extra that covers all its uses."""
 
-_BY_CHOICE = frozenset({"postgresql", "hub", "huggingface", "mlflow", "pretrained", "ui", "vision"})
-"""Extras that a command needs only for some of its options."""
+_BY_CHOICE = frozenset(
+    {"family", "postgresql", "hub", "huggingface", "mlflow", "pretrained", "ui", "vision"}
+)
+"""Extras that a command needs only for some of its options, or one of its own commands."""
 
 
 def missing_extra(package: str, command: str) -> str | None:

@@ -244,23 +244,36 @@ def _write_tokens(files: FleetFiles) -> None:
     write_atomic(tokens, tomli_w.dumps({"token": entries}).encode())
 
 
-def _service(files: FleetFiles, database: str, approval: bool) -> str:
+def service_addresses(files: FleetFiles) -> dict[str, Any]:
+    """Return the part of the service's configuration that has ports and host names.
+
+    Args:
+        files: files of the fleet.
+    """
     ports, address = files.ports, files.address
-    listening = {
-        "listen": f"{address}:{ports.agents}",
-        "enrol_listen": f"{address}:{ports.enrol}",
+    return {
+        "listen": f"{address}:{ports.service}",
+        "agents": {
+            "listen": f"{address}:{ports.agents}",
+            "enrol_listen": f"{address}:{ports.enrol}",
+            "hosts": list(files.hosts),
+        },
     }
+
+
+def _service(files: FleetFiles, database: str, approval: bool) -> str:
+    addresses = service_addresses(files)
     # With a database file, packets have a default folder beside it.
     on_server = isinstance(as_place(database), str)
     packets = {"packets": PACKETS} if on_server else {}
     settings: dict[str, Any] = {
         "database": database,
         **packets,
-        "listen": f"{address}:{ports.service}",
+        "listen": addresses["listen"],
         "tokens": "tokens.toml",
         "approval": approval,
         "tls": {"certificate": files.certificate.name, "key": files.key.name},
-        "agents": {"authority": files.authority.name, **listening, "hosts": list(files.hosts)},
+        "agents": {"authority": files.authority.name, **addresses["agents"]},
     }
     settings["signing"] = {"key": f"{files.authority.name}/{_SIGNING_KEY}"}
     return tomli_w.dumps(settings)

@@ -65,13 +65,13 @@ def prepare(
     known = _read(path)
     first = first_port or (FIRST_PORT if known is None else known.first_port)
     names = list(hosts) or ([] if known is None else known.hosts)
-    if not 1024 <= first <= 65535 - OWN_PORTS - more_ports:
-        raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
+    _check_port(first, more_ports)
     if known is not None and (first, names) != (known.first_port, known.hosts):
         raise InputError(
             f"Expected the ports from {known.first_port} on and the hosts {known.hosts}, "
             f"with which the deployment in {folder} was made, but got {first} and {names}. They "
-            "are in certificates and configurations: make another deployment in another folder."
+            "are in certificates and configurations: stop it and `disinherit deploy move`, or make "
+            "another deployment in another folder."
         )
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -106,6 +106,27 @@ def prepared(folder: Path) -> FleetFiles:
     return prepare(folder)
 
 
+def remember_address(folder: Path, first_port: int | None, hosts: Sequence[str]) -> None:
+    """Store other ports or host names of a deployment, which the next `prepare` uses.
+
+    Args:
+        folder: folder of a prepared deployment.
+        first_port: first of consecutive ports; `None` for the deployment's.
+        hosts: host names and addresses of its machine; empty for the deployment's.
+
+    Raises:
+        InputError: if the ports are invalid.
+        StoreError: if the folder cannot be used.
+    """
+    known = _read(folder / _SETTINGS)
+    assert known is not None
+    if first_port is not None:
+        _check_port(first_port, 0)
+        known.first_port = first_port
+    known.hosts = list(hosts) or known.hosts
+    _write(folder / _SETTINGS, asdict(known))
+
+
 def remembered_programs(folder: Path) -> dict[str, Any]:
     """Return the settings of the nodes and agents that a deployment ran last.
 
@@ -137,6 +158,11 @@ def remember_programs(folder: Path, programs: Mapping[str, Any]) -> None:
     if known is not None and known.programs != dict(programs):
         known.programs = dict(programs)
         _write(path, asdict(known))
+
+
+def _check_port(first: int, more_ports: int) -> None:
+    if not 1024 <= first <= 65535 - OWN_PORTS - more_ports:
+        raise InputError(f"Expected a first port between 1024 and 65000, but got {first}.")
 
 
 def _write(path: Path, settings: Mapping[str, Any]) -> None:

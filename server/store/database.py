@@ -22,6 +22,7 @@ from sqlalchemy import URL, Connection, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from disinherit.common.errors import StoreError
+from disinherit.common.extras import how_to_install, missing_extra
 from disinherit.common.limits import shown
 from disinherit.server.store.connections import (
     WAIT_SECONDS,
@@ -261,6 +262,9 @@ class Database:
             yield
         except (SQLAlchemyError, ImportError) as error:  # a driver that is not installed, too
             cause = str(getattr(error, "orig", None) or error).partition("\n")[0]
+            extra = missing_extra(getattr(error, "name", None) or "", "serve")
+            if extra is not None:
+                cause += f". Run {how_to_install(extra)}"
             raise StoreError(
                 f"Expected a usable coordinator database at {self.name!r}, but: {cause}."
             ) from error

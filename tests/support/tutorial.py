@@ -50,10 +50,11 @@ def run(
     folder: Path,
     other: Mapping[str, str] | None = None,
     variables: Mapping[str, str] | None = None,
+    seconds: float = _SECONDS,
 ) -> None:
     """Run a page in a folder, and compare what it prints.
 
-    `other`: words that differ here; `variables`: of the environment.
+    `other`: words that differ here; `variables`: of the environment; `seconds`: at most.
     """
     script, expected = script_of(page)
     for word, instead in (other or {}).items():
@@ -81,7 +82,7 @@ def run(
         ) as process,
     ):
         try:
-            code = process.wait(_SECONDS)
+            code = process.wait(seconds)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # whatever runs in the background
