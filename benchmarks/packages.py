@@ -215,7 +215,8 @@ def _run(words: Sequence[str], folder: Path | None = None) -> str:
 _HEAD = """# Packages
 
 What an installation brings, by extra and Python, measured in empty environments. Disinherit is not
-on a package index yet: install a checkout of it, or a wheel of one.
+on a package index yet: install a checkout of it, or a wheel of one. The command also runs from a
+wheel with nothing installed: `uvx --from WHEEL disinherit`, or `pipx run --spec WHEEL disinherit`.
 
 """
 
