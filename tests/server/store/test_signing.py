@@ -1,6 +1,7 @@
 """The coordinator's signing key: created once, private, and recorded in the log."""
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,6 +38,7 @@ from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import AUDIT
 from disinherit.server.transport.routing import RoutedTransport
 from disinherit.v1 import unlearning_pb2 as pb
+from tests.support.agent import wait_for
 from tests.support.audit_cases import chain, export
 from tests.support.changes import look
 
@@ -329,3 +331,34 @@ def test_head_shown_by_an_owner_reveals_lost_entries(path: Path) -> None:
         store.check_shown("anna", later)
         assert not store.history_lost()
         assert log.head().epoch == 1
+
+
+def test_exports_that_wait_share_one_look_at_the_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with signing(path) as (store, log):
+        add(store, "q")
+        looks: list[int] = []
+        looking, go_on, follow = threading.Event(), threading.Event(), log.follow
+
+        def slowly() -> Mark:
+            looks.append(log._asked)
+            looking.set()
+            assert go_on.wait(60.0)
+            return follow()
+
+        monkeypatch.setattr(log, "follow", slowly)
+        found: list[list[bytes]] = []
+        threads = [threading.Thread(target=lambda: found.append(exported(store))) for _ in range(5)]
+        threads[0].start()
+        assert looking.wait(60.0)
+        for thread in threads[1:]:
+            thread.start()
+        wait_for(lambda: log._asked >= looks[0] + 4)
+        go_on.set()
+        for thread in threads:
+            thread.join(60.0)
+        # The look of the first began before the others asked.
+        assert len(looks) == 2
+        keys = trusted(store)
+        assert [verify_lines(lines, keys=keys).problem for lines in found] == [None] * 5
