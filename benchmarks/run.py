@@ -31,6 +31,7 @@ BENCHMARKS = (
     "discovering",
     "agent_install",
     "load",
+    "fleet",
 )
 """Scripts of this folder, in the order of the targets of docs/performance.md."""
 

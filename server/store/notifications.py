@@ -18,7 +18,7 @@ from disinherit.server.store.audit import append_once, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.queries import Query
-from disinherit.server.store.tables import AUDIT, TASKS
+from disinherit.server.store.tables import AUDIT, IN_ORDER, TASKS
 
 _AT_ONCE = 500
 
@@ -36,7 +36,7 @@ _ACKNOWLEDGED = Query(
         AUDIT.c.model_id.in_(_MODELS),
         AUDIT.c.kind.in_([AuditKind.NOTIFIED.value, AuditKind.VERIFIED.value]),
     )
-    .order_by(AUDIT.c.sequence)
+    .order_by(IN_ORDER)
 )
 
 

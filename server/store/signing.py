@@ -25,9 +25,19 @@ from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.database import Database
-from disinherit.server.store.tables import AUDIT
+from disinherit.server.store.queries import Query
+from disinherit.server.store.tables import AUDIT, IN_ORDER
 
 _LOG = logging.getLogger(__name__)
+_KEYS = Query(
+    select(AUDIT.c.entry)
+    .where(
+        AUDIT.c.request_id == "",
+        AUDIT.c.model_id == "",
+        AUDIT.c.kind.in_([AuditKind.SIGNING_KEY.value, AuditKind.KEY_REVOKED.value]),
+    )
+    .order_by(IN_ORDER)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +161,9 @@ def revoke_key(db: Connection, key_id: str, actor: str) -> None:
 
 def find_keys(db: Connection) -> list[KnownKey]:
     """Return present and former keys, the oldest first; a key that was used twice appears twice."""
-    query = select(AUDIT.c.entry).where(
-        AUDIT.c.request_id == "",
-        AUDIT.c.model_id == "",
-        AUDIT.c.kind.in_([AuditKind.SIGNING_KEY, AuditKind.KEY_REVOKED]),
-    )
     keys: list[KnownKey] = []
     revoked: dict[str, int] = {}
-    for event in (read_line(line).event for line in db.scalars(query.order_by(AUDIT.c.sequence))):
+    for event in (read_line(line).event for line in _KEYS.scalars(db, {})):
         id = str(event.parameters["key_id"])
         if event.kind == AuditKind.KEY_REVOKED:
             revoked[id] = event.time_us

@@ -26,7 +26,7 @@ from disinherit.server.store.campaigns import (
     unknown_request,
 )
 from disinherit.server.store.queries import Query
-from disinherit.server.store.tables import AUDIT, REQUESTS, TASKS, parse
+from disinherit.server.store.tables import AUDIT, IN_ORDER, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
 # Made once: to make such a statement anew takes longer than to execute it.
@@ -54,7 +54,7 @@ _DECISIONS = Query(
         AUDIT.c.model_id == "",
         AUDIT.c.kind.in_([AuditKind.RECEIVED.value, AuditKind.APPROVED.value]),
     )
-    .order_by(AUDIT.c.sequence)
+    .order_by(IN_ORDER)
 )
 
 

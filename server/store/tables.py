@@ -151,6 +151,13 @@ AUDIT = Table(
     Index("ix_audit_request", "request_id", "sequence"),
     Index("ix_audit_model", "request_id", "model_id", "kind"),
 )
+IN_ORDER = AUDIT.c.sequence + 0
+"""The order of entries that are found by their kind.
+
+Of the column itself, SQLite would look through all entries about the request, or about none, as it
+has these in order.
+"""
+
 CLOCK = Table(  # one row: when the clock was last right, and when a person last confirmed it
     "clock",
     METADATA,

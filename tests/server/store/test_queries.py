@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
-from disinherit.server.store import graph, model_pages
+from disinherit.server.store import graph, model_pages, notifications, signing, status
 from disinherit.server.store.queries import Query
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import MODELS
@@ -79,3 +79,23 @@ def test_the_text_for_each_number_of_values_is_made_once(
     with store.reading() as db:
         assert len(query.all(db, {"ids": ["m1", "m2", "m3"]})) == 3
     assert sorted(texts._known) == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        (signing._KEYS, {}),
+        (status._DECISIONS, {"requests": ["q", "r"]}),
+        (notifications._ACKNOWLEDGED, {"request": "q", "models": ["m1", "m2"]}),
+    ],
+)
+def test_entries_of_a_kind_are_found_without_a_look_at_all_of_the_request(
+    tmp_path: Path, query: Query, values: dict[str, Any]
+) -> None:
+    store = CoordinatorStore(tmp_path / "c.db")
+    with store.reading() as db:
+        query.all(db, values)
+        text, given = query._made["sqlite"].filled(values)
+        steps = [row.detail for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given)]
+    assert "ix_audit_model (request_id=? AND model_id=? AND kind=?)" in steps[0]
+    store.close()
