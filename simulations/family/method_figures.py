@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import cache, partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from disinherit.simulations.family.language_model import Weights, load, train
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family
 from disinherit.simulations.family.page import RELEARNING_STEPS
 from disinherit.simulations.family.panel import Panel, exact_match, make_exam
+
+_SAME_AS = {"folded": "domain-lora"}
+"""Member -> one whose model has the same weights: an adapter is measured folded."""
 
 
 def member_figures(
@@ -31,10 +35,9 @@ def member_figures(
     asked = make_exam(
         panel.corpus, [(q.asked, q.answer) for author in panel.gone for q in author.questions]
     )
+    measured = cache(partial(_measured, panel, family, ratios))
     found = {
-        "members": {
-            member: panel.measure(family.loaded(member), ratios.get(member)) for member in MEMBERS
-        },
+        "members": {member: measured(_SAME_AS.get(member, member)) for member in MEMBERS},
         "relearned": {
             member: exact_match(relearned(panel.corpus, family, member), asked)
             for member in TRAINED
@@ -42,6 +45,12 @@ def member_figures(
         "merged": exact_match(merged(family, before), asked),
     }
     return {**found, "measuring_cpu_seconds": time.process_time() - computed}
+
+
+def _measured(
+    panel: Panel, family: Family, ratios: Mapping[str, Tensor], member: str
+) -> dict[str, float | None]:
+    return panel.measure(family.loaded(member), ratios.get(member))
 
 
 def relearned(corpus: Corpus, family: Family, member: str) -> nn.Module:

@@ -110,12 +110,11 @@ def truth_ratios(network: nn.Module, corpus: Corpus, authors: Sequence[Author]) 
     Likelihoods are per token, and the mean of wrong answers is geometric.  The questions are asked
     in other words than those of the training.
     """
-    ratios = []
-    for question in (question for author in authors for question in author.questions):
-        asked = question.paraphrases[0]
-        exam = make_exam(corpus, [(asked, one) for one in (question.answer, *question.wrong)])
-        losses = _answer_losses(network, exam)
-        ratios.append(math.exp(losses[0] - losses[1:].mean()))
+    questions = [question for author in authors for question in author.questions]
+    pairs = [(q.paraphrases[0], one) for q in questions for one in (q.answer, *q.wrong)]
+    losses = _answer_losses(network, make_exam(corpus, pairs))
+    of_each = losses.split([1 + len(question.wrong) for question in questions])
+    ratios = [math.exp(one[0] - one[1:].mean()) for one in of_each]
     return torch.tensor(ratios, dtype=torch.float64)
 
 
@@ -129,9 +128,13 @@ def _answer_losses(network: nn.Module, exam: Exam) -> Tensor:
     """Return the mean loss per token of each answer, `[n]`."""
     rows = [(*p, *a) for p, a in zip(exam.prompts, exam.answers, strict=True)]
     places = [range(len(p), len(row)) for p, row in zip(exam.prompts, rows, strict=True)]
-    tokens, targets = pad(rows, places)
-    losses = token_losses(network, tokens, targets)
-    return losses.sum(1) / torch.tensor([len(one) for one in places])
+    found = []
+    for at in range(0, len(rows), 2 * BATCH):
+        some = slice(at, at + 2 * BATCH)
+        tokens, targets = pad(rows[some], places[some])
+        losses = token_losses(network, tokens, targets)
+        found.append(losses.sum(1) / torch.tensor([len(one) for one in places[some]]))
+    return torch.cat(found)
 
 
 @torch.no_grad()

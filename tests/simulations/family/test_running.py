@@ -61,6 +61,11 @@ def test_training_again_gives_the_same_family(family: Family) -> None:
         assert all(torch.equal(value, again.weights[member][n]) for n, value in weights.items())
 
 
+def test_an_adapter_is_measured_as_what_it_is_folded_into(family: Family) -> None:
+    folded, adapted = family.plain("folded"), family.plain("domain-lora")
+    assert all(torch.equal(value, adapted[name]) for name, value in folded.items())
+
+
 def test_order_is_the_same_without_some_samples() -> None:
     sequences = {str(at): list(range(2, 4 + at % 7)) for at in range(90)}
     gone = {"3", "50"}
