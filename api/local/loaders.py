@@ -3,7 +3,6 @@
 A sample is known by its values: its id is a SHA-256 over its inputs and its target.
 """
 
-import hashlib
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from disinherit.client.owner.batches import iterates_once
 from disinherit.client.owner.owner import Batches
 from disinherit.common.errors import DataError
 from disinherit.common.fields import is_iterable
+from disinherit.common.models.content import content_id
 from disinherit.common.models.inputs import Inputs, as_arguments, take_rows, unpack_batch
 from disinherit.common.models.observation import PROBED
 from disinherit.local.arguments import shown
@@ -112,15 +112,11 @@ def sample_ids(inputs: Inputs, targets: Tensor) -> list[str]:
         inputs: one tensor `[n, ...]` or several.
         targets: class indices `[n]`.
     """
-    arguments = [tensor.detach().cpu().contiguous() for tensor in as_arguments(inputs)]
-    ids = []
-    for row, target in enumerate(targets.tolist()):
-        digest = hashlib.sha256(str(target).encode())
-        for tensor in arguments:
-            digest.update(f"|{tensor.dtype}{list(tensor.shape[1:])}|".encode())
-            digest.update(tensor[row].reshape(-1).view(torch.uint8).numpy().tobytes())
-        ids.append(digest.hexdigest())
-    return ids
+    arguments = [tensor.detach().cpu() for tensor in as_arguments(inputs)]
+    return [
+        content_id(str(target), [tensor[row] for tensor in arguments])
+        for row, target in enumerate(targets.tolist())
+    ]
 
 
 def all_sample_ids(batches: Batches) -> list[str]:

@@ -24,8 +24,8 @@ Collate = Callable[[list[Any]], Mapping[str, Any]]
 BATCH = 8
 """Samples of a batch."""
 
-_MASK = "attention_mask"
-_IDS = "input_ids"
+MASK = "attention_mask"
+TOKENS = "input_ids"
 _LABEL_NAMES = (LABELS, "label", "label_ids")
 
 
@@ -150,9 +150,9 @@ def token_labels(batch: Mapping[str, Any]) -> Tensor:
     Raises:
         DataError: if it has no tokens, or a sequence has none that counts.
     """
-    tokens, labels, mask = batch.get(_IDS), batch.get(LABELS), batch.get(_MASK)
+    tokens, labels, mask = batch.get(TOKENS), batch.get(LABELS), batch.get(MASK)
     if not isinstance(tokens, Tensor):
-        raise DataError(f"Expected rows with {_IDS}, but got {', '.join(map(str, batch))}.")
+        raise DataError(f"Expected rows with {TOKENS}, but got {', '.join(map(str, batch))}.")
     if not isinstance(labels, Tensor):
         labels = tokens if mask is None else tokens.where(mask.bool(), IGNORED)
     if labels.shape != tokens.shape:
@@ -197,9 +197,9 @@ class _Stack:
                     F.pad(value, (0, longest - len(value)), value=self.fill[name])
                     for value in found
                 ]
-                if name == _IDS and _MASK not in rows[0]:
+                if name == TOKENS and MASK not in rows[0]:
                     lengths = torch.tensor([len(row[name]) for row in rows])
-                    batch[_MASK] = (torch.arange(longest) < lengths[:, None]).long()
+                    batch[MASK] = (torch.arange(longest) < lengths[:, None]).long()
             batch[name] = torch.stack(found)
         return batch
 
@@ -230,7 +230,7 @@ def _fill(model: nn.Module) -> dict[str, int]:
     """Return the values at padding; of tokens any will do, as they are masked."""
     token = getattr(base_of(model).config, "pad_token_id", None)
     padding = token if isinstance(token, int) and token >= 0 else 0
-    return {_IDS: padding, _MASK: 0, LABELS: IGNORED, "token_type_ids": 0, "position_ids": 0}
+    return {TOKENS: padding, MASK: 0, LABELS: IGNORED, "token_type_ids": 0, "position_ids": 0}
 
 
 def count_classes(loader: Iterable[tuple[Any, Tensor]], labels: Sequence[str]) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """Owner of models of transformers and PEFT, whose samples are rows of data sets."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from disinherit.client.huggingface.batches import (
     some_rows,
 )
 from disinherit.client.huggingface.cards import supersede_card, write_card
+from disinherit.client.huggingface.content_ids import places_by_content
 from disinherit.client.huggingface.forms import Form, answering, original
 from disinherit.client.huggingface.models import (
     find_folder,
@@ -51,7 +53,7 @@ class _Kept:
         training: what it was trained on directly.
         tuning: held-out data to choose strengths by.
         evaluation: held-out data to measure by.
-        column: of the ids of its samples; `""` for their indices.
+        column: of the ids of its samples; `""` for ids by content.
         retrain: trains it again.
         folder: where it came from.
         origin: how that was named.
@@ -70,25 +72,29 @@ class _Kept:
     curvature: bool
 
     @cached_property
-    def places(self) -> dict[str, int]:
-        """Id of each training sample -> its index.
+    def places(self) -> dict[str, list[int]]:
+        """Id of each training sample -> its indices.
 
         Raises:
-            DataError: if two have one id.
+            DataError: if two have one id in the column, or rows differ whenever they are read.
         """
         if self.training is None:
             return {}
-        rows: Any = self.training.dataset
         if not self.column:
-            return {str(index): index for index in range(len(rows))}
+            return places_by_content(self.training)
+        rows: Any = self.training.dataset
         ids = [str(rows[index][self.column]) for index in range(len(rows))]
-        places = {id: index for index, id in enumerate(ids)}
+        places = {id: [index] for index, id in enumerate(ids)}
         if len(places) != len(ids):
             raise DataError(
                 f"Expected column {self.column!r} to have an id for each of {len(ids)} samples, "
                 f"but {len(ids) - len(places)} of them come again. Name another column."
             )
         return places
+
+    def places_of(self, ids: Iterable[str]) -> set[int]:
+        """Return the indices of some training samples."""
+        return {*chain.from_iterable(self.places[id] for id in ids)}
 
 
 class HuggingFaceOwner:
@@ -147,8 +153,8 @@ class HuggingFaceOwner:
                 `datasets.Dataset`, or a `DataLoader` over one.
             tuning: held-out data to choose strengths by.
             evaluation: other held-out data to measure by.
-            ids: column with the ids of training samples; by default their indices are the ids. An
-                id is one sample's in all models of the owner, so models of different data need it.
+            ids: column with the ids of training samples, each of which is one sample's in all
+                models of the owner. By default the ids are digests of content (`ids_of`).
             collate: makes a batch of rows, such as a data collator of transformers.
             batch_size: samples of a batch.
             retrain: trains the model again exactly as it was trained: called with the training data
@@ -241,9 +247,32 @@ class HuggingFaceOwner:
         """Return held-out data to measure by; `None` without any."""
         return self._of(record).evaluation
 
-    def sample_ids(self, record: ModelRecord) -> Collection[str]:
-        """Return the ids of all samples of the model's direct training; empty if they are gone."""
+    def sample_ids(self, record: ModelRecord) -> Mapping[str, Sequence[int]]:
+        """Return the ids of all samples of the model's direct training, with their indices.
+
+        It is empty if they are gone.  Where no column names them, samples of the same content have
+        one id.
+        """
         return self._of(record).places
+
+    def ids_of(self, record: ModelRecord, indices: Iterable[int]) -> list[str]:
+        """Return the ids, as requests name them, of the training samples at some indices.
+
+        Args:
+            record: the model.
+            indices: in the data set, from 0 on.
+
+        Raises:
+            DataError: if there is no such index, or the data is gone.
+        """
+        ids = {index: id for id, some in self.sample_ids(record).items() for index in some}
+        chosen = [*indices]
+        if missing := [index for index in chosen if index not in ids]:
+            raise DataError(
+                f"Expected indices of {len(ids)} training samples of model {record.id!r}, from 0 "
+                f"on, but got {missing[0]}."
+            )
+        return [ids[index] for index in chosen]
 
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
@@ -258,10 +287,10 @@ class HuggingFaceOwner:
         kept = self._of(record)
         if kept.training is None:
             raise DataError(f"Expected training data of model {record.id!r}, but it is gone.")
-        places = sorted(kept.places[id] for id in samples)
-        chosen = set(places)
-        others = [index for index in kept.places.values() if index not in chosen]
-        return some_rows(kept.training, places), some_rows(kept.training, others)
+        chosen = kept.places_of(samples)
+        rows: Any = kept.training.dataset
+        others = [index for index in range(len(rows)) if index not in chosen]
+        return some_rows(kept.training, sorted(chosen)), some_rows(kept.training, others)
 
     def keeps_curvature(self, record: ModelRecord) -> bool:
         """Return whether the model was added with its curvature to be registered."""
@@ -277,7 +306,7 @@ class HuggingFaceOwner:
         assert kept.retrain is not None
         rows = None
         if without is not None and kept.training is not None:
-            left_out = {kept.places[id] for id in without}
+            left_out = kept.places_of(without)
             data: Any = kept.training.dataset
             places = [index for index in range(len(data)) if index not in left_out]
             rows = data.select(places) if hasattr(data, "select") else Subset(data, places)

@@ -235,3 +235,32 @@ def test_samples_are_named_by_a_column(outcome: Outcome) -> None:
     forget, kept = lab.split_training_data(record, FORGET)
     assert [len(targets) for _, targets in forget] == [4]
     assert sum(len(targets) for _, targets in kept) == len(WITHOUT)
+
+
+def test_models_of_one_owner_share_the_samples_that_both_were_trained_on(tmp_path: Path) -> None:
+    """No column names samples: those at the same places of other data are other samples."""
+    base = fit(start(), BASE, 120)
+    late = [*CHAT, *FORGOTTEN[:2]]
+
+    def again(rows: Any) -> Any:
+        return start() if rows is None else fit(start(), rows, 120)
+
+    with HuggingFaceOwner(ModelStore(tmp_path / "lab", "lab")) as lab:
+        coordinator = Coordinator(
+            CoordinatorStore(tmp_path / "coordinator.db"), DirectTransport({"lab": opened(lab)})
+        )
+        record = lab.add("base", base, BASE, evaluation=UNSEEN, retrain=again)
+        coordinator.store.add_model(record, [])
+        for name, rows in (("chat", CHAT), ("late", late)):
+            model = fit(copy.deepcopy(base), rows, 30, 0.002)
+            edges = [Inheritance("base", name, InheritanceKind.TRANSFER)]
+            coordinator.store.add_model(lab.add(name, model, rows, evaluation=UNSEEN), edges)
+        key = sample_key(lab.store.root)
+        listed = digest_samples(key, "00" * 16, lab.ids_of(record, range(len(FORGOTTEN))))
+        coordinator.submit(Request(id="q", samples={"base": listed}, method=Method(scope="all")))
+        result = coordinator.run("q")
+        coordinator.store.close()
+    assert result.tasks["chat"].state == "verified"
+    said = {name: "was itself trained on" in task.reason for name, task in result.tasks.items()}
+    assert said == {"base": False, "chat": False, "late": True}, result.tasks
+    assert "itself trained on 2 of the samples" in result.tasks["late"].reason

@@ -1,7 +1,7 @@
 """The owners of a case as the client's handlers know owners: stores in a folder, data in memory."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from disinherit.client.privacy.sample_keys import KEY_FILE
 from disinherit.client.store.store import ModelStore
 from disinherit.common.files import write_private
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord, Provenance
+from disinherit.common.models.content import content_id
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
 from disinherit.simulations.bench.cases.subjects import MethodCase, MethodSubject, Samples, Weights
@@ -48,6 +49,7 @@ class CaseOwner:
         self.release_policy = release
         self.device = torch.device("cpu")
         self.store = ModelStore(folder, name)
+        self._known: dict[str, dict[str, int]] = {}
 
     def __enter__(self) -> "CaseOwner":
         return self
@@ -65,8 +67,8 @@ class CaseOwner:
         return samples.batches(_BATCH) if len(samples) else None
 
     def sample_ids(self, record: ModelRecord) -> list[str]:
-        """Return the positions of samples in what the model was trained on directly."""
-        return [str(position) for position in range(len(trained_on(self._subject(record))))]
+        """Return the ids of what the model was trained on directly (`ids_in`)."""
+        return list(self._places(record))
 
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
@@ -74,7 +76,7 @@ class CaseOwner:
         """Return some of what the model was trained on directly, and the rest."""
         everything = trained_on(self._subject(record))
         chosen = torch.zeros(len(everything), dtype=torch.bool)
-        chosen[[int(sample) for sample in samples]] = True
+        chosen[self._positions(record, samples)] = True
         return everything[chosen].batches(_BATCH), everything[~chosen].batches(_BATCH)
 
     def can_retrain(self, record: ModelRecord) -> bool:
@@ -83,7 +85,7 @@ class CaseOwner:
 
     def retrain(self, record: ModelRecord, without: Collection[str] | None) -> Weights:
         """Return the model trained again as it was, without some of its samples."""
-        positions = None if without is None else [int(sample) for sample in without]
+        positions = None if without is None else self._positions(record, without)
         return self._case.retrain(self._subject(record).id, positions)
 
     def keeps_curvature(self, record: ModelRecord) -> bool:
@@ -99,6 +101,17 @@ class CaseOwner:
         """Return nothing: a method has no held-out samples, and evaluation is not on its clock."""
         return None
 
+    def _positions(self, record: ModelRecord, samples: Iterable[str]) -> list[int]:
+        places = self._places(record)
+        return [places[id] for id in samples]
+
+    def _places(self, record: ModelRecord) -> dict[str, int]:
+        """Return the id of each sample that a model was trained on directly -> its position."""
+        if record.id not in self._known:
+            ids = ids_in(self._subject(record))
+            self._known[record.id] = {id: position for position, id in enumerate(ids)}
+        return self._known[record.id]
+
     def _subject(self, record: ModelRecord) -> MethodSubject:
         return self._case.subjects[record.id]
 
@@ -109,9 +122,24 @@ def trained_on(subject: MethodSubject) -> Samples:
     return Samples.joined(parts) if parts else subject.retain
 
 
+def ids_in(subject: MethodSubject) -> list[str]:
+    """Return what a subject's owner calls the samples that it was trained on directly, in order.
+
+    An id is that of a sample's content, so it is one sample's in all models of the owner; of the
+    same content, the second is another sample, `ID.2`.
+    """
+    samples, ids = trained_on(subject), []
+    times: dict[str, int] = {}
+    for inputs, target in zip(samples.inputs, samples.targets.tolist(), strict=True):
+        id = content_id(subject.labels[target], [inputs])
+        times[id] = times.get(id, 0) + 1
+        ids.append(id if times[id] == 1 else f"{id}.{times[id]}")
+    return ids
+
+
 def samples_to_forget(subject: MethodSubject) -> list[str]:
     """Return what a subject's owner calls the samples that it must forget, trained on directly."""
-    return [str(position) for position in range(len(subject.forget))]
+    return ids_in(subject)[: len(subject.forget)]
 
 
 def owners_of(

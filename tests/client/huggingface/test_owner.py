@@ -182,6 +182,42 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
         owner.network(record)
 
 
+def test_ids_are_those_of_content_where_no_column_names_them(owner: HuggingFaceOwner) -> None:
+    """Models of other data share what both were trained on, wherever it stands and however wide."""
+    mine, shared, theirs = sequences(2, 1), sequences(3, 2, (7,)), sequences(4, 3, (5, 12))
+    first = owner.add("first", llama(), [*mine, *shared, mine[0]])
+    second = owner.add("second", llama(), [*theirs, *reversed(shared)])
+    ids = owner.ids_of(first, [2, 3, 4])
+    assert {*owner.sample_ids(first)} & {*owner.sample_ids(second)} == {*ids}
+    assert owner.ids_of(second, [6, 5, 4]) == ids
+    assert owner.ids_of(first, [0]) == owner.ids_of(first, [5]), "the same sample twice"
+    parts = owner.split_training_data(first, owner.ids_of(first, [0]))
+    assert [sum(len(targets) for _, targets in part) for part in parts] == [2, 4]
+    with pytest.raises(DataError, match="indices of 6 training samples of model 'first'.*got 6"):
+        owner.ids_of(first, [6])
+    rows = texts(3, 1)
+    told = owner.add("told", bert(), rows)
+    other = owner.add("other", bert(), [{**row, "label": 2} for row in rows])
+    assert {*owner.sample_ids(told)} & {*owner.sample_ids(other)} == {*owner.ids_of(told, [2])}
+
+
+class _Drawn(list[Any]):
+    """Rows that differ whenever they are read, as by random augmentation."""
+
+    def __getitem__(self, index: Any) -> Any:
+        row = {**super().__getitem__(index)}
+        row["input_ids"] = torch.randint(2, 20, [30]).tolist()
+        return row
+
+
+def test_rows_that_differ_whenever_they_are_read_need_a_column(owner: HuggingFaceOwner) -> None:
+    rows = _Drawn(sequences(2, 1))
+    with pytest.raises(DataError, match="as by random augmentation. Name a column of ids"):
+        owner.sample_ids(owner.add("m", llama(), rows))
+    record = owner.add("m", llama(), rows, ids="id")
+    assert [*owner.sample_ids(record)] == ["s1-0", "s1-1"]
+
+
 def test_root_methods_for_classes_are_refused_for_language_models(
     owner: HuggingFaceOwner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
