@@ -65,7 +65,8 @@ OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken 
 
 ONE_SCREEN := Works: classes in the head and below (ours, ours-all); samples and backdoors in all descendants, and clients at 1.3 to 1.7 points of \
 test accuracy (ours). Does not: root methods other than replay, and replay without repair, for the same (EK-FAC hardly moves these \
-roots, and refuses 14 of 40 cells, where its step would cost too much). One seed for classes, five for all others. Every figure of [17 methods](results-standard.md#overview), and what each name means, is in [results-standard.md](results-standard.md); classes in all layers, beside changes of roots and DAMP, are in \
+roots, and refuses 14 of 40 cells, where its step would cost too much). One seed for classes, five for all others. Every figure of 17 methods, and \
+what each name means, is in [results-standard.md](results-standard.md); classes in all layers, beside changes of roots and DAMP, are in \
 [results-deep-classes.md](results-deep-classes.md).
 
 OF_VISION := One seed, and two of four cases: one character, and 60 samples. The foundry that leaves, and two owners who train all layers, are in \

@@ -165,3 +165,11 @@ def test_the_figures_of_the_readme_are_those_of_the_results() -> None:
     rows = [row for row in re.findall(r"^\|.+\|$", part, re.MULTILINE) if "---:" not in row]
     assert len(rows) == 5
     assert set(rows) <= set((DOCS / "results.md").read_text().splitlines())
+
+
+def test_every_link_has_its_end() -> None:
+    """A `#` in a note of the Makefile begins a comment: the first page of results was cut there."""
+    for page in pages():
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL)
+        cut = re.findall(r"\]\((?!<?[^()\s]+(?:\([^()\s]*\))?[^()\s]*\)).*", text)
+        assert cut == [], page
