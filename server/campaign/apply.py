@@ -61,6 +61,9 @@ def apply(one: Pass) -> None:
 def verify(one: Pass) -> None:
     """Ask owners for the digests of what they stored, and verify the tasks whose digests match.
 
+    Models that nobody measured are not verified where a root has not forgotten, also if that is
+    known only after they were.
+
     Raises:
         StoreError: if the lease was lost.
     """
@@ -70,10 +73,18 @@ def verify(one: Pass) -> None:
         for task in one.tasks.values()
         if task.state is TaskState.APPLIED and (made := task.successor) is not None
     }
-    if not applied:
-        return
-    one.say("verifying what the owners hold")
     unproven = _unproven(one)
+    if applied:
+        _read_back(one, applied, unproven)
+    one.put(_proven(one.tasks[model], unproven) for model in unproven if model in one.tasks)
+    one.timing.verify += time.perf_counter() - started
+
+
+def _read_back(
+    one: Pass, applied: Mapping[str, Task], unproven: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Verify tasks whose successors their owners hold; `applied` has them by these."""
+    one.say("verifying what the owners hold")
     by_owner: dict[str, list[str]] = {}
     for id, task in applied.items():
         by_owner.setdefault(task.owner, []).append(id)
@@ -86,7 +97,6 @@ def verify(one: Pass) -> None:
             before = change.driven.tasks
             # Skip tasks that were reopened meanwhile: the owner was asked about another state.
             change.put([t for t in tasks if before[t.model_id].state is TaskState.APPLIED])
-    one.timing.verify += time.perf_counter() - started
 
 
 Check = Callable[[str, pb.Evaluation], pb.Evaluation]
@@ -265,40 +275,49 @@ def _verified(task: Task, evaluation: pb.Evaluation) -> Task:
     return replace(task, state=TaskState.VERIFIED, reason="")
 
 
-def _unproven(one: Pass) -> dict[str, str]:
-    """Return model -> why it is not verified without figures of its own, after its roots' answers.
+def _unproven(one: Pass) -> dict[str, dict[str, str]]:
+    """Return model -> its other roots that have not forgotten, each with its owner and state.
 
-    What a model got from its roots is the same as what they took.  If none of them has forgotten
-    by it, nothing shows that the model has.
+    What a model got from a root is the same as what the root took.  If the root has not forgotten
+    by it, nothing shows that the model has, unless somebody measured it.
     """
-    present = {
-        root.model_id: present_version(one.graph, one.tasks, root.model_id)
-        for root in one.request.roots
-    }
-    failed = {
-        root: f"{version} is {one.tasks[version].state}"
-        for root, version in present.items()
-        if version in one.tasks and one.tasks[version].state in _NOT_FORGOTTEN
-    }
-    reasons: dict[str, str] = {}
+    failed: dict[str, tuple[str, Task]] = {}
+    for root in one.request.roots:
+        version = present_version(one.graph, one.tasks, root.model_id)
+        task = one.tasks.get(version)
+        if task is not None and task.state in _NOT_FORGOTTEN:
+            failed[root.model_id] = version, task
+    found: dict[str, dict[str, str]] = {}
     for group in one.plan.groups if failed else ():
-        if failed.keys() >= set(group.roots):
-            which = " and ".join(sorted({failed[root] for root in group.roots}))
-            reason = (
-                "nobody measured it, and what it inherited to forget by did not work where it was "
-                f"measured: {which}. Roll it back, and ask in another way"
-            )
-            own = {present[root] for root in group.roots}
-            reasons |= {model: reason for model in group.models if model not in own}
-    return reasons
+        above = [failed[root] for root in group.roots if root in failed]
+        for model in group.models:
+            if others := [(version, task) for version, task in above if version != model]:
+                found[model] = {f"{v} is {task.state}": task.owner for v, task in others}
+    return found
 
 
-def _proven(task: Task, unproven: Mapping[str, str]) -> Task:
-    """Return a task as it is, or ineffective if it was to be verified without any proof."""
-    measured = task.result is not None and task.result.HasField("forget")
-    if task.state is not TaskState.VERIFIED or measured or task.model_id not in unproven:
+def _proven(task: Task, unproven: Mapping[str, Mapping[str, str]]) -> Task:
+    """Return a task as it is, or ineffective if it is to be verified without any proof.
+
+    Figures of samples are of those that its owner has: what to forget at roots of its own.
+    """
+    doubts = unproven.get(task.model_id, {})
+    if task.state is not TaskState.VERIFIED or task.result is None:
         return task
-    return replace(task, state=TaskState.INEFFECTIVE, reason=unproven[task.model_id])
+    measured = task.result.HasField("forget")
+    if measured:
+        by_changes = bool(task.result.deltas)
+        doubts = {d: owner for d, owner in doubts.items() if by_changes and owner != task.owner}
+    if not doubts:
+        return task
+    who = "nobody measured it"
+    if measured:
+        who = "its owner measured it for samples of its own roots only"
+    reason = (
+        f"{who}, and what it inherited to forget by did not work where it was measured: "
+        f"{' and '.join(sorted(doubts))}. Roll it back, and ask in another way"
+    )
+    return replace(task, state=TaskState.INEFFECTIVE, reason=reason)
 
 
 def _unanswered(task: Task, answer: Answer, reason: str) -> Task:

@@ -10,7 +10,7 @@ from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord
 from disinherit.server.states import Answered, Task
-from disinherit.server.store.audit import append_news, make_event
+from disinherit.server.store.audit import append_news, make_event, packets_used
 from disinherit.server.store.audit_events import COORDINATOR, AuditKind, owner_actor
 from disinherit.server.store.campaigns import Driven, Known, find_driven
 from disinherit.server.store.cleared import check_claim
@@ -101,6 +101,16 @@ class Change:
             known = self.tasks.get(model) or self.driven.tasks.get(model)
             if known is not None:
                 before[model] = known
+        # A model that is judged later was changed with what it had been changed with.
+        judged = [
+            task.model_id
+            for task in tasks
+            if task.state.unforgotten
+            and task.model_id in before
+            and before[task.model_id].state.done
+        ]
+        if judged := [model for model in judged if model not in fishers]:
+            fishers = packets_used(self.db, self._id, judged) | dict(fishers)
         stored, events = put_found_tasks(
             self.db, self._id, tasks, before, self._digests, fishers, self._told
         )

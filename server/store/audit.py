@@ -131,6 +131,25 @@ def append_news(db: Connection, request_id: str, events: Sequence[tuple[AuditEve
             _append(db, news, entries)
 
 
+def packets_used(
+    db: Connection, request_id: str, models: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Return model -> SHA-256 of the packets that it was last changed with for a request.
+
+    Args:
+        db: a transaction.
+        request_id: the request.
+        models: the models; those that were not changed are left out.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for start in range(0, len(models), _AT_A_TIME):
+        some = models[start : start + _AT_A_TIME]
+        for entry in _latest(db, request_id, some, [AuditKind.APPLIED.value]):
+            if entry.event.kind == AuditKind.APPLIED.value and entry.event.model_id in some:
+                found[entry.event.model_id] = entry.event.fishers
+    return found
+
+
 def _latest(
     db: Connection,
     request_id: str,

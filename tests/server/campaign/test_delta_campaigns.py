@@ -21,7 +21,15 @@ from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.server.reports.test_report import SIGNER
 from tests.server.store.test_audit import exported
-from tests.support.campaign import AFFECTED, NAMES, World, broken, gone, lying, reply_lost
+from tests.support.campaign import (
+    AFFECTED,
+    NAMES,
+    World,
+    broken,
+    gone,
+    lying,
+    reply_lost,
+)
 from tests.support.delta_world import (
     C2,
     DELTA_MESSAGES,
@@ -442,6 +450,39 @@ def test_models_without_figures_are_not_verified_where_their_root_has_not_forgot
     for model in others:
         assert "nobody measured it" in world.reason(model)
         assert "r1 is ineffective" in world.reason(model)
+
+
+def test_nor_are_they_if_that_is_known_only_later(world: World) -> None:
+    """The root's owner is away when descendants take the change, and are verified."""
+    world.transport.twists["anna", "train.unlearn"] = gone
+    world.coordinator.run("q")
+    assert world.states() == {**VERIFIED, "r1": T.PENDING, "r4": T.PENDING}
+
+    def root_failed(reply: pb.UnlearnReply) -> None:
+        (result,) = (one for one in reply.models if one.model_id == "r1")
+        result.outcome, result.error = pb.OUTCOME_INEFFECTIVE, "it still knows them"
+
+    world.transport.twists["anna", "train.unlearn"] = lying(root_failed)
+    result = world.coordinator.run("q")
+    assert world.states() == {**dict.fromkeys(AFFECTED, T.INEFFECTIVE), "r4": T.VERIFIED}
+    assert result.outcome == "partial"
+    assert "nobody measured it" in world.reason("r6")
+    attested(world)
+
+
+def test_a_model_below_several_roots_is_verified_for_all_of_them_only(
+    built_delta: Path, tmp_path: Path
+) -> None:
+    """No figure shows that r2 forgot its owls, and who is below has nothing that shows it."""
+    owls = [f"owl-{i}" for i in range(6)]
+    with copy_delta(built_delta, tmp_path / "world") as world:
+        world.coordinator.submit(delta_request(world, "two", {"r1": ODD, "r2": owls}))
+        world.coordinator.run("two")
+        assert world.states("two") == dict.fromkeys(AFFECTED, T.INEFFECTIVE) | {"r1": T.VERIFIED}
+        assert "had no power before" in world.reason("r2", "two")
+        assert "nobody measured it" in world.reason("r3", "two")
+        assert "r2 is ineffective" in world.reason("r3", "two")
+        assert "samples of its own roots only" in world.reason("r4", "two"), "of those of r1"
 
 
 def test_no_other_root_method_may_claim_exact_weights(world: World) -> None:
