@@ -1,10 +1,7 @@
 """Owner of models of transformers and PEFT, whose samples are rows of data sets."""
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,8 +18,8 @@ from disinherit.client.huggingface.batches import (
     some_rows,
 )
 from disinherit.client.huggingface.cards import supersede_card, write_card
-from disinherit.client.huggingface.content_ids import places_by_content
 from disinherit.client.huggingface.forms import Form, answering, original
+from disinherit.client.huggingface.kept_models import KeptModel, Retrain
 from disinherit.client.huggingface.models import (
     find_folder,
     load_model,
@@ -38,63 +35,6 @@ from disinherit.common.errors import DataError, InputError
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
-
-Retrain = Callable[[Any | None], "nn.Module | Mapping[str, Tensor]"]
-"""Trains a model again on some rows of its data set, or on none (`HuggingFaceOwner.add`)."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Kept:
-    """What an owner keeps of a model, beside its versions.
-
-    Attributes:
-        hollow: its architecture, without weights.
-        form: how it is called.
-        training: what it was trained on directly.
-        tuning: held-out data to choose strengths by.
-        evaluation: held-out data to measure by.
-        column: of the ids of its samples; `""` for ids by content.
-        retrain: trains it again.
-        folder: where it came from.
-        origin: how that was named.
-        curvature: whether its curvature is registered.
-    """
-
-    hollow: nn.Module
-    form: Form
-    training: DataLoader[Any] | None
-    tuning: DataLoader[Any] | None
-    evaluation: DataLoader[Any] | None
-    column: str
-    retrain: Retrain | None
-    folder: Path | None
-    origin: str
-    curvature: bool
-
-    @cached_property
-    def places(self) -> dict[str, list[int]]:
-        """Id of each training sample -> its indices.
-
-        Raises:
-            DataError: if two have one id in the column, or rows differ whenever they are read.
-        """
-        if self.training is None:
-            return {}
-        if not self.column:
-            return places_by_content(self.training)
-        rows: Any = self.training.dataset
-        ids = [str(rows[index][self.column]) for index in range(len(rows))]
-        places = {id: [index] for index, id in enumerate(ids)}
-        if len(places) != len(ids):
-            raise DataError(
-                f"Expected column {self.column!r} to have an id for each of {len(ids)} samples, "
-                f"but {len(ids) - len(places)} of them come again. Name another column."
-            )
-        return places
-
-    def places_of(self, ids: Iterable[str]) -> set[int]:
-        """Return the indices of some training samples."""
-        return {*chain.from_iterable(self.places[id] for id in ids)}
 
 
 class HuggingFaceOwner:
@@ -119,7 +59,7 @@ class HuggingFaceOwner:
     def __init__(self, store: ModelStore, device: torch.device | str = "cpu") -> None:
         self.store = store
         self.device = torch.device(device)
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, KeptModel] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -200,7 +140,7 @@ class HuggingFaceOwner:
                 f"Expected some data of model {model_id!r}, to see how it is called, but got none. "
                 "Give a few rows as evaluation data."
             )
-        kept = _Kept(
+        kept = KeptModel(
             hollow=trainable(without_weights(loaded)),
             form=form,
             column=ids,
@@ -396,7 +336,7 @@ class HuggingFaceOwner:
             raise InputError(f"Expected model {model_id!r} to come from a folder, but it did not.")
         supersede_card(folder, new_version)
 
-    def _has_changed_base(self, record: ModelRecord, kept: _Kept) -> bool:
+    def _has_changed_base(self, record: ModelRecord, kept: KeptModel) -> bool:
         made_by = self.store.made_by(record.id)
         if not made_by:
             return False
@@ -410,7 +350,7 @@ class HuggingFaceOwner:
             if name not in trained
         )
 
-    def _of(self, record: ModelRecord) -> _Kept:
+    def _of(self, record: ModelRecord) -> KeptModel:
         name = record.id.partition("~")[0]
         if name not in self._kept:
             raise InputError(

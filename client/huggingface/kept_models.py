@@ -1,0 +1,72 @@
+"""What an owner of models of transformers keeps of a model, beside its versions."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from disinherit.client.huggingface.content_ids import places_by_content
+from disinherit.client.huggingface.forms import Form
+from disinherit.common.errors import DataError
+
+Retrain = Callable[[Any | None], "nn.Module | Mapping[str, Tensor]"]
+"""Trains a model again on some rows of its data set, or on none (`HuggingFaceOwner.add`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeptModel:
+    """What an owner keeps of a model, beside its versions.
+
+    Attributes:
+        hollow: its architecture, without weights.
+        form: how it is called.
+        training: what it was trained on directly.
+        tuning: held-out data to choose strengths by.
+        evaluation: held-out data to measure by.
+        column: of the ids of its samples; `""` for ids by content.
+        retrain: trains it again.
+        folder: where it came from.
+        origin: how that was named.
+        curvature: whether its curvature is registered.
+    """
+
+    hollow: nn.Module
+    form: Form
+    training: DataLoader[Any] | None
+    tuning: DataLoader[Any] | None
+    evaluation: DataLoader[Any] | None
+    column: str
+    retrain: Retrain | None
+    folder: Path | None
+    origin: str
+    curvature: bool
+
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """Id of each training sample -> its indices.
+
+        Raises:
+            DataError: if two have one id in the column, or rows differ whenever they are read.
+        """
+        if self.training is None:
+            return {}
+        if not self.column:
+            return places_by_content(self.training)
+        rows: Any = self.training.dataset
+        ids = [str(rows[index][self.column]) for index in range(len(rows))]
+        places = {id: [index] for index, id in enumerate(ids)}
+        if len(places) != len(ids):
+            raise DataError(
+                f"Expected column {self.column!r} to have an id for each of {len(ids)} samples, "
+                f"but {len(ids) - len(places)} of them come again. Name another column."
+            )
+        return places
+
+    def places_of(self, ids: Iterable[str]) -> set[int]:
+        """Return the indices of the training samples with some ids."""
+        return {*chain.from_iterable(self.places[id] for id in ids)}
