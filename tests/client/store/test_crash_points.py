@@ -280,8 +280,8 @@ def only_newer(undisturbed: Undisturbed, seen: list[str]) -> None:
     of_call: dict[str, list[str]] = {}
     for operation, outcomes in zip(undisturbed.operations, seen, strict=True):
         of_call.setdefault(operation.call, []).append(outcomes)
-    for outcomes in of_call.values():
-        assert outcomes == sorted(outcomes, key=lambda models: models.count("new"))
+    for one_after_another in of_call.values():
+        assert one_after_another == sorted(one_after_another, key=lambda one: one.count("new"))
 
 
 def test_apply_uses_the_enumerated_file_operations(of_two: Undisturbed) -> None:
