@@ -46,7 +46,6 @@ LACKING: Mapping[str, tuple[str, ...]] = {
         *("--database", "postgresql+psycopg://a/b"),
     ),
     "ui": ("ui",),
-    "deploy": ("deploy", "up"),
     "simulation": ("demo",),
     "hub": (*SIMULATE, "--dataset", "cifar100"),
     "vision": (*SIMULATE, "--dataset", "digits", "--network", "timm/resnet10t"),
@@ -60,7 +59,11 @@ IN_PYTHON = {
     "flower": "import disinherit; disinherit.build_client_app",
     "huggingface": "import disinherit.huggingface",
 }
-ELSEWHERE = {"mlflow": "test_request_export.py", "docs": "for contributors"}
+ELSEWHERE = {
+    "deploy": "test_up.py: a program is looked for, not a package",
+    "mlflow": "test_request_export.py",
+    "docs": "for contributors",
+}
 
 
 def without_extras(
