@@ -63,11 +63,10 @@ bench: $(INSTALLED) ## measure what docs/performance.md is about (some 25 minute
 
 OF_BEFORE := Figures of ours are of before rows of forgotten classes were taken out (ADR 0018): see [results-standard.md](results-standard.md).
 
-ONE_SCREEN := Works: classes in the head and below (ours, ours-all); samples and backdoors in all descendants, and clients at 1.3 to 1.7 points of \
-test accuracy (ours). Does not: root methods other than replay, and replay without repair, for the same (EK-FAC hardly moves these \
-roots, and refuses 14 of 40 cells, where its step would cost too much). One seed for classes, five for all others. Every figure of 17 methods, and \
-what each name means, is in [results-standard.md](results-standard.md); classes in all layers, beside changes of roots and DAMP, are in \
-[results-deep-classes.md](results-deep-classes.md).
+ONE_SCREEN := **Works:** classes, in the head and below (ours, ours-all); samples and backdoors, in all descendants; clients, at 1.3 to 1.7 points of \
+test accuracy (ours). **Does not:** root methods other than replay, and replay without repair (EK-FAC hardly moves these roots, and refuses 14 of 40 \
+cells, where its step would cost too much). Classes have one seed, all others five. The long tables: [all figures of 17 methods](results-standard.md\#overview), \
+and [classes in all layers, beside changes of roots and DAMP](results-deep-classes.md).
 
 OF_VISION := One seed, and two of four cases: one character, and 60 samples. The foundry that leaves, and two owners who train all layers, are in \
 the suite and were not measured, nor were head-reset on the character and shadow models (LiRA). Holds: the reference is one now. At 2e-4 and \

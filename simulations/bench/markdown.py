@@ -100,3 +100,13 @@ def markdown_table(table: TextTable) -> str:
         for row in table.rows
     )
     return "\n".join(f"| {' | '.join(line)} |" for line in (table.header, rule, *rows))
+
+
+def quoted(text: str) -> str:
+    r"""Return a text as a block quotation in Markdown.
+
+    Example:
+        >>> quoted("What works.\nWhat does not.")
+        '> What works.\n> What does not.'
+    """
+    return "\n".join(f"> {line}" for line in text.splitlines())

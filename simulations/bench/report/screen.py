@@ -1,16 +1,16 @@
-"""Several runs on one screen of Markdown: aims by method, gaps by kind of request, and names."""
+"""Several runs on one screen of Markdown: gaps by kind of request, aims met, and names."""
 
 from collections.abc import Sequence
 
 from disinherit.common.errors import InputError
 from disinherit.documents.words import count
-from disinherit.simulations.bench.aims import Judged
+from disinherit.simulations.bench.aims import Judged, tally
 from disinherit.simulations.bench.cells import Record
-from disinherit.simulations.bench.markdown import TextTable, markdown_table
+from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, markdown_table, quoted
 from disinherit.simulations.bench.overview import EXPLANATION as OVERVIEW
 from disinherit.simulations.bench.overview import overview_table
 from disinherit.simulations.bench.report.parts import methods_table
-from disinherit.simulations.bench.report.standings import EXPLANATION, aims_table, judged_methods
+from disinherit.simulations.bench.report.standings import EXPLANATION, judged_methods, totals
 
 
 def render_overview(
@@ -34,25 +34,38 @@ def render_overview(
         raise InputError(
             f"Expected methods of these runs ({', '.join(known)}), but got {unknown[0]!r}."
         )
-    gaps = TextTable(gaps.header, tuple(row for row in gaps.rows if row[0] in shown))
-    names = dict.fromkeys(
-        row for run, _ in runs for row in methods_table(run).rows if row[0] in {*shown, *judged}
+    rows = tuple(
+        (row[0], _aims(judged.get(row[0])), *row[1:]) for row in gaps.rows if row[0] in shown
     )
+    table = TextTable((gaps.header[0], "aims met", *gaps.header[1:]), rows)
+    glosses = dict(row for run, _ in runs for row in methods_table(run).rows)
     left_out = [one for one in known if one not in shown]
-    parts = ["# Results", *([f"**{note}**"] if note else [])]
-    if judged:
-        parts += ["## Aims by method", EXPLANATION, markdown_table(aims_table(judged))]
-    parts += [
-        "## Gaps to retraining",
-        OVERVIEW,
-        markdown_table(gaps),
+    parts = [
+        "# Results",
+        *([quoted(note)] if note else []),
+        f"{OVERVIEW} {EXPLANATION}",
+        markdown_table(table),
+        *_missed(judged),
+        "\n".join(f"- *{one}*: {glosses[one]}" for one, *_ in rows),
         *([f"Not shown: {', '.join(left_out)}."] if left_out else []),
-        "## What the names mean",
-        markdown_table(TextTable(("method", "what it does"), tuple(names))),
-        "Made from the stored figures of these suites by `make results`:",
-        "\n".join(_described(run, found) for run, found in runs),
+        "Made from the stored figures of these suites by `make results`: "
+        + "; ".join(_described(run, found) for run, found in runs)
+        + ".",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _aims(judged: Sequence[Judged] | None) -> str:
+    return f"{totals(judged)[0]} of {totals(judged)[1]}" if judged else NO_FIGURE
+
+
+def _missed(judged: dict[str, list[Judged]]) -> list[str]:
+    """Return what the first method misses, in one sentence; nothing if it misses no aim."""
+    for method, found in judged.items():
+        lost = [one for one in tally(found) if one.missed]
+        said = [f"“{one.aim}” in {len(one.missed)} of {one.judged}" for one in lost]
+        return [f"Aims that {method} misses, by cases: {'; '.join(said)}."] if said else []
+    return []
 
 
 def judge_all(runs: Sequence[tuple[Record, Sequence[Record]]]) -> dict[str, list[Judged]]:
@@ -81,7 +94,7 @@ def _last(
 
 def _described(run: Record, cells: Sequence[Record]) -> str:
     return (
-        f"- `{run['suite']['name']}`: {count(len({c['case'] for c in cells}), 'case')}, "
+        f"`{run['suite']['name']}`: {count(len({c['case'] for c in cells}), 'case')}, "
         f"{count(len({c['seed'] for c in cells}), 'seed')}, {count(len(cells), 'cell')}; torch "
         f"{run['environment']['torch']}"
     )

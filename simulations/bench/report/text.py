@@ -9,6 +9,7 @@ from disinherit.simulations.bench.markdown import (
     cost_table,
     markdown_table,
     panel_table,
+    quoted,
 )
 from disinherit.simulations.bench.means import summarise
 from disinherit.simulations.bench.overview import EXPLANATION as OVERVIEW
@@ -49,7 +50,7 @@ def render_markdown(
     judged = judged_methods(run, cells)
     parts = [
         f"# Results: {'suite' if len(names) == 1 else 'suites'} {_listed(names)}",
-        *([f"**{note}**"] if note else []),
+        *([quoted(note)] if note else []),
         f"Made by {_listed(commands)}. {finished(run, references, cells)}",
         MEANS,
     ]
