@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from disinherit.cli.choices import DATASETS, print_choices
 from disinherit.cli.commands import TRAINING, options_in
 from disinherit.cli.completion import names_in
 from disinherit.cli.method_options import (
@@ -43,14 +44,13 @@ EXAMPLES = (
 )
 
 
-DATASETS = (
-    *("mnist5k", "digits", "fashion-mnist", "fortunes", "glyphs"),
-    *("cifar100", "tiny-imagenet", "yahoo-answers"),
-)
-"""Names of data sets, which take seconds to ask for."""
-
-
 _training = options_in(TRAINING)
+
+
+def _list(wanted: bool) -> None:
+    if wanted:
+        print_choices()
+        raise typer.Exit
 
 
 def simulate(
@@ -134,6 +134,15 @@ def simulate(
     device: Annotated[str, _training(help="Where to compute: auto, cpu, cuda:0, ...")] = "auto",
     seed: Annotated[int, _training(help="Random seed.")] = 0,
     form: FormatOption = Format.TABLE,
+    known: Annotated[
+        bool,
+        typer.Option(
+            "--list",
+            callback=_list,
+            is_eager=True,
+            help="List scenarios, data sets and networks, as `run list` does.",
+        ),
+    ] = False,
 ) -> int:
     """Train a scenario's models on simulated owners, forget in all of them, and measure.
 

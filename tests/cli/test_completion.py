@@ -6,8 +6,8 @@ import pytest
 import typer.main
 from click.shell_completion import ShellComplete
 
+from disinherit.cli.choices import DATASETS
 from disinherit.cli.main import app
-from disinherit.cli.simulate import DATASETS
 from disinherit.simulations.data.datasets import known_datasets
 from tests.support.service import Running, secret
 
@@ -35,6 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("simulate", "federated", "--dataset", "mn"), ["mnist5k"]),
         (("graph", "export", "--as", "p"), ["protobuf", "png"]),
         (("bench", "run", "qu"), ["quick"]),
+        (("run", "list", "fash"), ["fashion-mnist"]),
         (("request", "list", "-o", "w"), ["wide"]),
     ],
 )
