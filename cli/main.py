@@ -6,6 +6,7 @@ interrupted.  An error is one line on standard error: the value, what was expect
 """
 
 import importlib.metadata
+import os
 import re
 import sys
 from typing import Annotated
@@ -27,7 +28,10 @@ COMMANDS = {
         "demo:demo",
         "Train seven models that inherit from each other, forget a digit in all of them, show it.",
     ),
-    "run": ("run:app", "Start a scenario on simulated owners, and show the report of its run."),
+    "run": (
+        "run:app",
+        "Start scenarios on simulated owners, list what there is, and show reports of runs.",
+    ),
     "report": ("report:report", "Print a run's report and rewrite its HTML page."),
     "init": (
         "init:init",
@@ -84,8 +88,8 @@ COMMANDS = {
         "Confirm the clock, or a log with lost entries; on the coordinator's machine only.",
     ),
     "agent": (
-        "agent:agent",
-        "Connect this device's models to the coordinator and carry out its tasks.",
+        "agent:app",
+        "Run the agent of this device's models, and show what it does.",
     ),
 }
 """Command -> (`module:name`, summary in the help)."""
@@ -144,6 +148,8 @@ def _root(
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # What gRPC's core writes to standard error at a lost connection, commands say in words.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     sys.exit(run())
 
 

@@ -22,6 +22,7 @@ from disinherit.cli.revoke import EXAMPLES as REVOKE_EXAMPLES
 from disinherit.cli.revoke import revoke
 from disinherit.cli.tables import Cell, ago, moment, print_facts, print_table, state_text
 from disinherit.common.errors import NotAllowedError, NotFoundError
+from disinherit.documents.words import bandwidth
 from disinherit.v1 import coordinator_pb2 as pb
 
 app = Commands("List the owners of models, and invite or revoke their agents.")
@@ -43,14 +44,17 @@ def list_owners(
         return 0
     wide = form is Format.WIDE
     titles = ["owner", "state", "last seen", "way", "models", "waiting"]
-    more = ["release", "hours", "access", "since"] if wide else []
+    more = ["release", "hours", "bandwidth", "access", "since"] if wide else []
     rows: list[list[Cell]] = []
     for owner in owners:
-        seen = (as_time if wide else ago)(owner.last_seen_us)
+        seen = as_time(owner.last_seen_us) if wide else _seen(owner)
         row: list[Cell] = [owner.name, state_text(presence(owner)), seen, owner.way]
         row += [str(owner.active_models), str(owner.pending_tasks)]
         rows.append(
-            [*row, owner.release, owner.hours, owner.access, as_time(owner.access_us)]
+            [
+                *(*row, owner.release, owner.hours, _bandwidth(owner)),
+                *(owner.access, as_time(owner.access_us)),
+            ]
             if wide
             else row
         )
@@ -91,10 +95,11 @@ def show(
         [
             ("owner", one.name),
             ("state", state_text(presence(one))),
-            ("last seen", moment(one.last_seen_us) or "never"),
+            ("last seen", "now" if one.online else moment(one.last_seen_us) or "never"),
             ("way", one.way),
             ("release", one.release),
             ("hours", one.hours),
+            ("bandwidth", _bandwidth(one)),
             ("access", one.access),
             ("since", moment(one.access_us)),
             ("waiting", f"{one.pending_tasks} models"),
@@ -157,6 +162,14 @@ def presence(owner: pb.Owner) -> str:
     return "offline" if owner.last_seen_us else "never seen"
 
 
+def _seen(owner: pb.Owner) -> str:
+    return "now" if owner.online else ago(owner.last_seen_us)
+
+
+def _bandwidth(owner: pb.Owner) -> str:
+    return bandwidth(owner.downloaded_bytes, owner.download_us, owner.bytes_per_second)
+
+
 def _values(owner: pb.Owner) -> dict[str, Any]:
     return {
         "owner": owner.name,
@@ -168,6 +181,9 @@ def _values(owner: pb.Owner) -> dict[str, Any]:
         "active_models": owner.active_models,
         "pending_tasks": owner.pending_tasks,
         "hours": owner.hours or None,
+        "bytes_per_second": owner.bytes_per_second or None,
+        "downloaded_bytes": owner.downloaded_bytes or None,
+        "download_seconds": owner.download_us / 1e6 if owner.download_us else None,
         "access": owner.access or None,
         "access_since": as_time(owner.access_us),
     }

@@ -100,3 +100,30 @@ def minute(when: str | None) -> str:
         '2026-11-29 05:39'
     """
     return (when or "")[:16].replace("T", " ")
+
+
+def size(number: float) -> str:
+    """Return a number of bytes in a unit that fits.
+
+    Example:
+        >>> size(2_500_000), size(100), size(3e9)
+        ('2.5 MB', '0.1 kB', '3.0 GB')
+    """
+    unit, name = next((one for one in ((1e9, "GB"), (1e6, "MB")) if number >= one[0]), (1e3, "kB"))
+    return f"{number / unit:.1f} {name}"
+
+
+def bandwidth(downloaded: int, microseconds: int, limit: int) -> str:
+    """Return how fast an owner's agent downloads, and its own limit; `""` if neither is known.
+
+    Args:
+        downloaded: bytes of its latest long download.
+        microseconds: how long this took.
+        limit: bytes in each second that it allows; 0 for no limit.
+
+    Example:
+        >>> bandwidth(5_000_000, 2_000_000, 0), bandwidth(0, 0, 200_000)
+        ('2.5 MB/s', 'limit 200.0 kB/s')
+    """
+    found = f"{size(downloaded / microseconds * 1e6)}/s" if microseconds else ""
+    return ", ".join(filter(None, [found, f"limit {size(limit)}/s" if limit else ""]))

@@ -7,6 +7,7 @@ import typer
 
 from disinherit.cli.audit import attest
 from disinherit.cli.commands import Commands
+from disinherit.cli.completion import complete_owners
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.coverage import EXAMPLES as COVERAGE_EXAMPLES
 from disinherit.cli.coverage import coverage
@@ -155,13 +156,26 @@ def show(connection: Connection, request_id: RequestId, form: FormatOption = For
     return exit_code(status_dict(status)["state"])
 
 
-@app.command("list", epilog="Example: disinherit request list")
+@app.command(
+    "list",
+    epilog="Examples:\n\ndisinherit request list\n\ndisinherit request list --owner clinic-7",
+)
 @connected
 def list_requests(
-    connection: Connection, quiet: QuietOption = False, form: FormatOption = Format.TABLE
+    connection: Connection,
+    owner: Annotated[
+        str,
+        typer.Option(
+            help="Only requests that affect a model of this owner.",
+            autocompletion=complete_owners,
+        ),
+    ] = "",
+    quiet: QuietOption = False,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """List all requests, oldest first."""
-    pages = connection.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
+    wanted = pb.ListRequestsRequest(owner=owner)
+    pages = connection.pages(lambda stub: stub.ListRequests, wanted)
     statuses = [status for page in pages for status in page.requests]
     if quiet:
         for status in statuses:
@@ -186,7 +200,9 @@ def list_requests(
         ["request", "state", "forget", "models", "submitted", *more, "reason"],
         rows,
         whole=("request", "state"),
-        empty="No requests yet. Submit one: disinherit request submit --forget CLASS@MODEL",
+        empty=f"No request affects a model of {owner}."
+        if owner
+        else "No requests yet. Submit one: disinherit request submit --forget CLASS@MODEL",
     )
     return 0
 

@@ -1,5 +1,6 @@
 """`disinherit request plan`: what a submission would do, with nothing stored."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from disinherit.cli.request.submission import RequestOptions
 from disinherit.cli.tables import print_table, state_text
 from disinherit.common.errors import InputError
 from disinherit.documents.campaign.status_values import method_dict
+from disinherit.documents.words import size
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1 import unlearning_pb2
 
@@ -49,18 +51,41 @@ def plan(
         models = [model for page in pages for model in page.models]
         notes = [note for page in pages for note in page.notes]
         said = describe_summary(pages[0].summary)
-        warned = {one.text for page in pages for one in page.details if one.warning}
+        details = [one for page in pages for one in page.details if one.warning]
+        warned = {one.text for one in details}
+        concerned = {model for one in details for model in one.model_ids}
+        more = _more_roots(connection, request, concerned)
     else:
         models, notes = _of_store(store, request)
-        said, warned = [], set()
+        said, warned, more = [], set(), []
     if form is Format.JSON:
         method = method_dict(request.method)
         rows = [_model_dict(model) for model in models]
         print_json({"id": request.id, "method": method, "models": rows, "notes": notes})
     else:
         marks = (("warning" if note in warned else "note", note) for note in notes)
-        _print(models, [*said, *(f"{mark}: {note}" for mark, note in marks)])
+        said += [f"{mark}: {note}" for mark, note in marks]
+        if more:
+            said.append(f"to name them as roots, too: {' '.join(more)}")
+        _print(models, said)
     return 0 if all(model.state in _REACHED for model in models) else 1
+
+
+def _more_roots(
+    connection: Connection, request: unlearning_pb2.UnlearningRequest, concerned: set[str]
+) -> list[str]:
+    """Return the options that name models of a warning as roots, where they say what they know."""
+    wanted = {name for root in request.roots for name in root.classes}
+    if not wanted or not concerned:
+        return []
+    pages = connection.pages(lambda stub: stub.ListModels, pb.ListModelsRequest())
+    return [
+        f"--forget {shlex.quote(f'{name}@{record.id}')}"
+        for page in pages
+        for record in page.models
+        if record.id in concerned
+        for name in sorted(wanted & set(record.provenance.samples_per_class))
+    ]
 
 
 def _of_store(
@@ -126,13 +151,12 @@ def describe_summary(summary: pb.PlanSummary) -> list[str]:
     lines = []
     if summary.owners:
         lines.append(f"owners: {summary.owners_online} of {summary.owners} online")
-    for size, whose in (
+    for travels, whose in (
         (summary.bytes_from_roots, "from the owners of roots"),
         (summary.bytes_to_owners, "to all owners"),
     ):
-        if size:
-            scaled = f"{size / 1e6:.1f} MB" if size >= 1e6 else f"{size / 1e3:.1f} kB"
-            lines.append(f"about {scaled} {whose}")
+        if travels:
+            lines.append(f"about {size(travels)} {whose}")
     if summary.missing_summaries:
         lines.append(f"without Fisher summary: {', '.join(summary.missing_summaries)}")
     return lines

@@ -46,7 +46,8 @@ def show_status(
         *(("forget", f"{what} at {model}") for what, model in asked(shown)),
     ]
     if shown["waves"]["of"] > 1:
-        facts.append(("waves", "{begun} of {of} have begun".format(**shown["waves"])))
+        begun = "none" if shown["state"] == "awaiting_approval" else shown["waves"]["begun"]
+        facts.append(("waves", f"{begun} of {shown['waves']['of']} have begun"))
     facts += [("owner", f"{owner}: {some(its)}") for owner, its in shown.get("owners", {}).items()]
     kept = shown["retention_seconds"]
     facts += [

@@ -7,11 +7,12 @@ import threading
 from functools import partial
 from typing import Self
 
+from disinherit.client.agent.activity import ActivityFile
 from disinherit.client.agent.config import AgentConfig
 from disinherit.client.agent.download import Downloads
 from disinherit.client.agent.identity import Identity
 from disinherit.client.agent.link import Link
-from disinherit.client.agent.runner import OpenOwner, Runner, check_owner
+from disinherit.client.agent.runner import OpenOwner, Runner, TaskAnswer, check_owner
 from disinherit.client.owner.factory import load_function
 from disinherit.client.owner.failures import explain
 
@@ -37,13 +38,14 @@ class Agent:
 
     def __init__(self, config: AgentConfig, identity: Identity, open_owner: OpenOwner) -> None:
         self._stop = threading.Event()
-        self._link = Link(config, identity, self._stop)
+        self._activity = ActivityFile(config.state)
+        self._link = Link(config, identity, self._stop, self._activity)
         downloads = Downloads(config.state / "downloads", self._link.fetch)
         self._runner = Runner(
             config.owner,
             open_owner,
             downloads,
-            self._link.answer,
+            self._answer,
             config.release,
             config.acceptance,
         )
@@ -63,6 +65,11 @@ class Agent:
         self._stop.set()
         self._runner.stop(seconds)
         self._link.close(self._ended, _LINK_SECONDS)
+        self._activity.close()
+
+    def _answer(self, answer: TaskAnswer) -> None:
+        self._link.answer(answer)
+        self._activity.answered(answer.error)
 
     def _ended(self, seconds: float) -> bool:
         self._thread.join(seconds)

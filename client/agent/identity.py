@@ -1,5 +1,6 @@
 """Identity of an agent: a key that never leaves the device, and its certificate."""
 
+import hashlib
 import logging
 import time
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 from cryptography.x509.oid import NameOID
@@ -20,7 +22,13 @@ from cryptography.x509.oid import NameOID
 from disinherit.client.agent.config import AgentConfig
 from disinherit.client.agent.pacing import backoff
 from disinherit.common.connecting import find_cause
-from disinherit.common.errors import CampaignError, InputError, StoreError
+from disinherit.common.errors import (
+    CampaignError,
+    InputError,
+    NotKnownError,
+    StoreError,
+    UnreachableError,
+)
 from disinherit.common.files import write_atomic, write_private
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
@@ -106,6 +114,33 @@ def enrol(config: AgentConfig, token: str) -> Identity:
     return Identity(key, answer.certificate, ca)
 
 
+def check_access(config: AgentConfig, identity: Identity, seconds: float) -> None:
+    """Ask the coordinator whether it accepts the agent's certificate; an agent that runs stays.
+
+    Args:
+        config: the agent's configuration.
+        identity: its stored credentials.
+        seconds: longest wait for the answer.
+
+    Raises:
+        NotKnownError: if the coordinator refuses the certificate.
+        UnreachableError: if it does not answer.
+    """
+    credentials = identity.credentials()
+    with grpc.secure_channel(config.server, credentials, _OPTIONS) as channel:
+        try:
+            for _ in AgentsStub(channel).Fetch(pb.FetchRequest(), timeout=seconds):
+                pass
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:  # from a release that does not know this
+                return
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                raise NotKnownError(str(error.details())) from error
+            raise UnreachableError(
+                f"Expected an answer of {config.server}, but {_failure(error)}."
+            ) from error
+
+
 def _answer(stub: AgentsStub, request: pb.EnrolRequest, config: AgentConfig) -> pb.EnrolResponse:
     """Return the coordinator's answer, tried again while there is no connection to it."""
     deadline = time.monotonic() + _AGAIN_SECONDS
@@ -144,9 +179,9 @@ def _failure(error: grpc.RpcError) -> str:
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         return find_cause(str(error.details()))
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return f"it did not answer within {_ENROL_SECONDS:.0f} s"
+        return "it did not answer in time"
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return "what listens there enrols no agents"
+        return "what listens there serves no agents"
     return "it failed there: see the coordinator's log"
 
 
@@ -186,6 +221,13 @@ def _request(key: bytes, owner: str) -> bytes:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, owner[:64])])
     request = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return request.sign(loaded, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def key_id(identity: Identity) -> str:
+    """Return the SHA-256 of the certified public key, by which the coordinator's log names it."""
+    key = x509.load_pem_x509_certificate(identity.certificate).public_key()
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def _key_path(config: AgentConfig) -> Path:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
+from disinherit.client.agent.activity import ActivityFile
 from disinherit.client.agent.config import AgentConfig
 from disinherit.client.agent.hours import CoordinatorClock
 from disinherit.client.agent.identity import Identity
@@ -106,11 +107,19 @@ class Link:
         config: the agent's configuration.
         identity: the agent's credentials.
         stop: set to make no further connections.
+        activity: is told of connections that begin and end.
     """
 
-    def __init__(self, config: AgentConfig, identity: Identity, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        config: AgentConfig,
+        identity: Identity,
+        stop: threading.Event,
+        activity: ActivityFile,
+    ) -> None:
         self._config = config
         self._stop = stop
+        self._activity = activity
         self._channel = grpc.secure_channel(config.server, identity.credentials(), _OPTIONS)
         self._stub = AgentsStub(self._channel)
         self._clock = CoordinatorClock()
@@ -141,7 +150,9 @@ class Link:
             closed = self._closed_for()
             if not closed and not self._stop.is_set():
                 self._outage.note(why)
+                self._activity.away(why)
             if closed:
+                self._activity.away("these are not its hours to take part")
                 _log.info("Outside the hours to take part; back in %.0f s at the latest", closed)
                 self._stop.wait(min(closed, _LONGEST_SLEEP))
                 failures = 0
@@ -220,6 +231,7 @@ class Link:
             for message in call:
                 if message.HasField("welcome"):
                     self._outage.end()
+                    self._activity.connected()
                     self._clock.set(message.welcome.time_us)
                     if self._closed_for():
                         return
@@ -239,6 +251,7 @@ class Link:
             owner=self._config.owner,
             release=importlib.metadata.version("disinherit"),
             hours="" if hours is None else str(hours),
+            bytes_per_second=self._config.bytes_per_second,
         )
         yield pb.FromAgent(hello=hello)
         while (answer := outbox.get()) is not None:

@@ -11,10 +11,10 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from disinherit.common.limits import ANSWER
-from disinherit.server.store.presence import Details
+from disinherit.server.store.presence import Details, Download
 from disinherit.server.transport.base import too_large
 from disinherit.v1 import agents_pb2 as pb
 
@@ -99,6 +99,7 @@ class Hub:
         self._left: dict[str, float] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._open: defaultdict[str, dict[str, pb.AgentTask]] = defaultdict(dict)
+        self._downloads: dict[str, Download] = {}
 
     def away(self, owner: str) -> float:
         """Return the seconds since an owner's agent disconnected; 0 if it is connected."""
@@ -114,9 +115,20 @@ class Hub:
             return list(self._sessions.values())
 
     def present(self) -> dict[str, Details]:
-        """Return the owners of connected agents, with what they say of themselves."""
+        """Return the owners of connected agents, with what is known of them."""
         with self._lock:
-            return {owner: session.details for owner, session in self._sessions.items()}
+            downloads = self._downloads
+            return {
+                owner: replace(session.details, download=downloads[owner])
+                if owner in downloads
+                else session.details
+                for owner, session in self._sessions.items()
+            }
+
+    def measured(self, owner: str, download: Download) -> None:
+        """Take in how long an owner's agent took for a long download."""
+        with self._lock:
+            self._downloads[owner] = download
 
     def open_tasks(self) -> int:
         """Return the number of tasks that agents have not answered yet."""

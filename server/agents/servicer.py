@@ -25,11 +25,15 @@ from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.agents.revocation import certified_key
 from disinherit.server.ports.doors import Watchdog
-from disinherit.server.store.presence import Details
+from disinherit.server.store.presence import Details, Download
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import agents_pb2_grpc
 
 _LONGEST_RELEASE = 64
+_LARGEST_LIMIT = 2**63 - 1
+LONG_DOWNLOAD = 1 << 20
+"""Bytes of a download that tells how fast an owner is: less fits into buffers on the way."""
+
 _HOURS = re.compile(r"[0-9]{2}:[0-9]{2}-[0-9]{2}:[0-9]{2}")
 
 _CODES: dict[type[DisinheritError], grpc.StatusCode] = {
@@ -92,10 +96,18 @@ class AgentsServicer(agents_pb2_grpc.AgentsServicer):
             _refuse(context, _revoked(owner))
 
     def Fetch(self, request: pb.FetchRequest, context: grpc.ServicerContext) -> Iterator[pb.Chunk]:  # noqa: N802
-        """Send a blob from an offset on."""
+        """Send a blob from an offset on; without a digest, nothing: that asks for access only."""
         try:
             owner, _ = self._caller(context)
-            yield from self._blobs.chunks(owner, request.digest, request.offset)
+            if not request.digest:
+                return
+            began, size = time.monotonic_ns(), 0
+            for chunk in self._blobs.chunks(owner, request.digest, request.offset):
+                size += len(chunk.data)
+                yield chunk
+            if size >= LONG_DOWNLOAD:
+                taken_us = max(1, (time.monotonic_ns() - began) // 1000)
+                self._hub.measured(owner, Download(size, taken_us))
         except DisinheritError as error:
             _refuse(context, error)
 
@@ -150,7 +162,8 @@ def _check_hello(first: pb.FromAgent, owner: str, context: grpc.ServicerContext)
 def _details(hello: pb.Hello) -> Details:
     """Return what an agent says of itself, as far as it can be shown."""
     release = one_line(hello.release)[:_LONGEST_RELEASE]
-    return Details(release, hello.hours if _HOURS.fullmatch(hello.hours) else "")
+    hours = hello.hours if _HOURS.fullmatch(hello.hours) else ""
+    return Details(release, hours, min(hello.bytes_per_second, _LARGEST_LIMIT))
 
 
 def _refuse(context: grpc.ServicerContext, error: DisinheritError) -> NoReturn:

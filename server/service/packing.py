@@ -179,7 +179,10 @@ def owner_to_proto(owner: KnownOwner) -> pb.Owner:
         found.last_seen_us = owner.presence.seen_us
         found.way = owner.presence.way
         found.release = owner.presence.details.release
-        found.hours = owner.presence.details.hours
+        details = owner.presence.details
+        found.hours, found.bytes_per_second = details.hours, details.bytes_per_second
+        found.downloaded_bytes = details.download.size
+        found.download_us = details.download.taken_us
     if owner.access is not None:
         found.access, found.access_us = owner.access.state, owner.access.at_us
     return found

@@ -248,10 +248,11 @@ class Requests:
         with self._store.reading() as db:
             return _status(db, request_id)
 
-    def list(self, size: int, token: str) -> tuple[Sequence[pb.RequestStatus], str]:
+    def list(self, owner: str, size: int, token: str) -> tuple[Sequence[pb.RequestStatus], str]:
         """Return a page of the requests as messages, the oldest first, and the next page's token.
 
         Args:
+            owner: only requests that affect a model of this owner; `""` for all.
             size: page size; 0 for the default.
             token: page token; `""` for the first page.
 
@@ -261,12 +262,13 @@ class Requests:
 
         def after(last: Key | None, count: int) -> Sequence[RequestStatus]:
             with self._store.reading() as db:
-                return page_statuses(db, cast("tuple[int, str] | None", last), count)
+                return page_statuses(db, cast("tuple[int, str] | None", last), count, owner)
 
         def key(status: RequestStatus) -> Key:
             return status.campaign.created_us, status.request.id
 
-        return fetch_page(after, key, (int, str), size, token, "requests", listed_to_proto)
+        what = f"requests of {owner!r}" if owner else "requests"
+        return fetch_page(after, key, (int, str), size, token, what, listed_to_proto)
 
     def watch(self, request_id: str, wanted: Callable[[], bool]) -> Iterator[RequestStatus]:
         """Yield the status of a request, now and after every change, until its campaign ends.

@@ -240,7 +240,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
         """List requests."""
 
         def answer() -> pb.ListRequestsResponse:
-            listed, token = self._requests.list(request.page_size, request.page_token)
+            listed, token = self._requests.list(
+                request.owner, request.page_size, request.page_token
+            )
             shown = [status_for(caller(), status) for status in listed]
             return pb.ListRequestsResponse(requests=shown, next_page_token=token)
 

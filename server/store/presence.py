@@ -27,16 +27,33 @@ _OF_OWNERS = update(PRESENCE).where(PRESENCE.c.owner.in_(bindparam("owners", exp
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A download that was long enough to tell how fast an owner is.
+
+    Attributes:
+        size: its bytes; 0 if there was none.
+        taken_us: how long it took, in microseconds.
+    """
+
+    size: int = 0
+    taken_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
-    """What a connected owner says of itself.
+    """What a connected owner says of itself, and what was measured of it.
 
     Attributes:
         release: its release of Disinherit; `""` if it does not say.
         hours: its hours of participation, such as `22:00-06:00`; `""` for always.
+        bytes_per_second: limit that it keeps in each direction; 0 for none.
+        download: its latest long download in this process; of an owner that is read, in any.
     """
 
     release: str = ""
     hours: str = ""
+    bytes_per_second: int = 0
+    download: Download = Download()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +152,7 @@ class Attendance:
         return db.execute(mine.values(seen_us=now), {"owners": owners}).rowcount
 
     def _put(self, db: Connection, connected: Mapping[str, Details], now: int) -> None:
-        rows = {
+        rows: dict[str, dict[str, str | int]] = {
             owner: {
                 "owner": owner,
                 "way": self._way,
@@ -143,9 +160,17 @@ class Attendance:
                 "seen_us": now,
                 "release": details.release,
                 "hours": details.hours,
+                "bytes_per_second": details.bytes_per_second,
+                "downloaded_bytes": details.download.size,
+                "download_us": details.download.taken_us,
             }
             for owner, details in connected.items()
         }
+        # What was measured before this process began stays until there is news.
+        for row in db.execute(select(PRESENCE).where(PRESENCE.c.owner.in_(rows))):
+            if not rows[row.owner]["downloaded_bytes"]:
+                known = {"downloaded_bytes": row.downloaded_bytes, "download_us": row.download_us}
+                rows[row.owner] |= known
         db.execute(delete(PRESENCE).where(PRESENCE.c.owner.in_(rows)))
         db.execute(insert(PRESENCE), list(rows.values()))
 
@@ -162,5 +187,10 @@ def _read(row: Row[Any], now: int) -> Presence:
         row.way,
         bool(row.online) and believed,
         row.seen_us,
-        Details(row.release, row.hours),
+        Details(
+            row.release,
+            row.hours,
+            row.bytes_per_second,
+            Download(row.downloaded_bytes, row.download_us),
+        ),
     )

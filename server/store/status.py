@@ -36,7 +36,13 @@ _ONE = Query(_ROWS.where(REQUESTS.c.id == bindparam("request")))
 _SOME = Query(_ROWS.where(REQUESTS.c.id.in_(_IDS)))
 _AGE = (REQUESTS.c.created_us, REQUESTS.c.id)
 _LAST = tuple_(bindparam("after_us", type_=BigInteger), bindparam("after_id", type_=String))
-_PAGE = Query(_ROWS.where(tuple_(*_AGE) > _LAST).order_by(*_AGE).limit(bindparam("count")))
+_LATER = _ROWS.where(tuple_(*_AGE) > _LAST).order_by(*_AGE).limit(bindparam("count"))
+_PAGE = Query(_LATER)
+_PAGE_OF_OWNER = Query(
+    _LATER.where(
+        REQUESTS.c.id.in_(select(TASKS.c.request_id).where(TASKS.c.owner == bindparam("owner")))
+    )
+)
 _COUNTS = Query(
     select(
         TASKS.c.request_id,
@@ -106,16 +112,20 @@ def find_statuses(db: Connection, requests: Collection[str]) -> dict[str, Reques
     return {status.request.id: status for status in found}
 
 
-def page_statuses(db: Connection, after: tuple[int, str] | None, count: int) -> list[RequestStatus]:
+def page_statuses(
+    db: Connection, after: tuple[int, str] | None, count: int, owner: str = ""
+) -> list[RequestStatus]:
     """Return a page of the status of requests, the oldest first, with a fixed number of queries.
 
     Args:
         db: a transaction.
         after: `(created_us, id)` of the last request of the page before; `None` for the first.
         count: the largest number of requests.
+        owner: only requests that affect a model of this owner; `""` for all.
     """
     us, id = after or (-1, "")  # all are younger
-    rows = _PAGE.all(db, {"after_us": us, "after_id": id, "count": count})
+    values = {"after_us": us, "after_id": id, "count": count}
+    rows = _PAGE_OF_OWNER.all(db, values | {"owner": owner}) if owner else _PAGE.all(db, values)
     return _complete(db, rows) if rows else []
 
 

@@ -207,6 +207,10 @@ PRESENCE = Table(  # owners that were connected
     # As it says itself.
     Column("release", String(64), nullable=False),
     Column("hours", String(16), nullable=False),
+    Column("bytes_per_second", BigInteger, nullable=False, server_default="0"),
+    # Of its latest long download; 0 if there was none.
+    Column("downloaded_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("download_us", BigInteger, nullable=False, server_default="0"),
 )
 WEBHOOKS = Table(  # the last entry of the audit log that was looked at for a webhook
     "webhook",

@@ -3,6 +3,7 @@
 What it does then is in tests/client/agent/test_process.py.
 """
 
+import json
 import os
 import socket
 import subprocess
@@ -76,3 +77,31 @@ def test_spent_token_is_hidden_from_other_users(way: str, tmp_path: Path) -> Non
         finally:
             agent.kill()
             agent.wait()
+
+
+def test_status_says_what_the_agent_of_a_device_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with AgentsSide(tmp_path) as side:
+        with side.process("anna", 200_000):
+            wait_for(lambda: side.connected() == ["anna"], 120)
+            command = ["agent", "status", "--config", str(tmp_path / "anna.toml"), "-o", "json"]
+            wait_for(lambda: run(command) == 0 and '"connected": true' in capsys.readouterr().out)
+            assert run(command) == 0
+            found = json.loads(capsys.readouterr().out)
+            (session,) = side.hub.sessions()
+            assert (found["owner"], found["key_sha256"]) == ("anna", session.key)
+            assert (found["accepted"], found["bytes_per_second"]) == (True, 200_000)
+            assert side.connected() == ["anna"]  # asking took nothing over
+            assert run(command[:-2]) == 0
+            shown = capsys.readouterr().out
+            assert f"running, process {found['process']}" in shown
+            assert "200.0 kB/s in each direction" in shown
+        assert run(command) == 1  # it was killed
+        found = json.loads(capsys.readouterr().out)
+        assert (found["running"], found["connected"], found["accepted"]) == (False, False, True)
+        side.enrolment.revoke("anna")
+        assert run(command) == 4
+        assert "was revoked" in json.loads(capsys.readouterr().out)["refusal"]
+    assert run(command) == 3
+    assert "nothing listens there" in json.loads(capsys.readouterr().out)["refusal"]

@@ -108,6 +108,18 @@ def test_a_plan_is_what_a_submission_would_do(running: Running, capsys: Capture)
     assert "at least one class" in error_line(capsys)
 
 
+def test_a_plan_names_the_options_of_roots_that_it_warns_of(
+    running: Running, capsys: Capture
+) -> None:
+    assert run(["request", "plan", "--forget", "cat@r1"]) == 0
+    (hint,) = (line for line in lines_of(capsys) if line.startswith("to name them as roots"))
+    named = hint.partition(": ")[2].split()
+    assert named[::2] == ["--forget"] * 4
+    assert {*named[1::2]} == {"cat@r2", "cat@r3", "cat@r4", "cat@r6"}
+    assert run(["request", "plan", "--forget", "cat@r1", *named]) == 0
+    assert "to name them" not in capsys.readouterr().out
+
+
 def test_tables_for_people(running: Running, capsys: Capture) -> None:
     assert run([*SUBMIT, "--id", "q"]) == 0
     assert "cat at r1" in capsys.readouterr().out
@@ -560,6 +572,10 @@ def test_ids_alone_are_for_scripts(running: Running, capsys: Capture) -> None:
     assert run([*SUBMIT, "-q", "--id", "q"]) == 0
     assert run(["request", "list", "-q"]) == 0
     assert capsys.readouterr().out == "q\nq\n"
+    assert run(["request", "list", "-q", "--owner", "cleo"]) == 0
+    assert capsys.readouterr().out == "q\n"
+    assert run(["request", "list", "--owner", "nobody"]) == 0
+    assert capsys.readouterr().err == "No request affects a model of nobody.\n"
     assert run(["model", "list", "-q", "--owner", "anna"]) == 0
     assert "r1" in capsys.readouterr().out.splitlines()
     assert run(["request", "list", "-o", "wide"]) == 0

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from disinherit.documents.words import as_time
+from disinherit.documents.words import as_time, bandwidth
 from disinherit.ui.screens.screen import Page
 from disinherit.ui.words import now
 from disinherit.v1 import coordinator_pb2 as pb
@@ -62,6 +62,10 @@ def _values(owner: pb.Owner) -> dict[str, Any]:
         "active_models": owner.active_models,
         "pending_tasks": owner.pending_tasks,
         "hours": owner.hours or None,
+        "bytes_per_second": owner.bytes_per_second or None,
+        "downloaded_bytes": owner.downloaded_bytes or None,
+        "download_seconds": owner.download_us / 1e6 if owner.download_us else None,
+        "bandwidth": bandwidth(owner.downloaded_bytes, owner.download_us, owner.bytes_per_second),
         "access": owner.access or None,
         "access_since": as_time(owner.access_us),
         "missing": bool(owner.pending_tasks) and not owner.online and gone,

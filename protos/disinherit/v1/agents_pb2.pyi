@@ -96,6 +96,7 @@ class Hello(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     HOURS_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
     protocol: _builtins.int
     """Version of the protocol that the agent speaks."""
     owner: _builtins.str
@@ -104,6 +105,8 @@ class Hello(_message.Message):
     """Release of Disinherit that it runs."""
     hours: _builtins.str
     """The hours in which it takes part, as in its configuration; empty for always."""
+    bytes_per_second: _builtins.int
+    """How many bytes in each second it sends and fetches at most, each; 0 for no limit."""
     def __init__(
         self,
         *,
@@ -111,10 +114,11 @@ class Hello(_message.Message):
         owner: _builtins.str = ...,
         release: _builtins.str = ...,
         hours: _builtins.str = ...,
+        bytes_per_second: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hours", b"hours", "owner", b"owner", "protocol", b"protocol", "release", b"release"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_second", b"bytes_per_second", "hours", b"hours", "owner", b"owner", "protocol", b"protocol", "release", b"release"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -235,7 +239,7 @@ class FetchRequest(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """SHA-256, hexadecimal."""
+    """SHA-256, hexadecimal; empty to ask only whether the certificate is accepted."""
     offset: _builtins.int
     """Bytes that the agent has already."""
     def __init__(

@@ -496,6 +496,9 @@ class Owner(_message.Message):
     HOURS_FIELD_NUMBER: _builtins.int
     ACCESS_FIELD_NUMBER: _builtins.int
     ACCESS_US_FIELD_NUMBER: _builtins.int
+    BYTES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    DOWNLOADED_BYTES_FIELD_NUMBER: _builtins.int
+    DOWNLOAD_US_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     online: _builtins.bool
     """Whether it is connected now."""
@@ -517,6 +520,11 @@ class Owner(_message.Message):
     access: _builtins.str
     """Of its agent: enrolled or revoked, and since when; invited, and until when; empty if it never was."""
     access_us: _builtins.int
+    bytes_per_second: _builtins.int
+    """How many bytes in each second its agent sends and fetches at most, as it says; 0 for no limit."""
+    downloaded_bytes: _builtins.int
+    """Of its agent's latest download of 1 MiB or more: bytes, and how long they took; 0 if there was none."""
+    download_us: _builtins.int
     def __init__(
         self,
         *,
@@ -531,10 +539,13 @@ class Owner(_message.Message):
         hours: _builtins.str = ...,
         access: _builtins.str = ...,
         access_us: _builtins.int = ...,
+        bytes_per_second: _builtins.int = ...,
+        downloaded_bytes: _builtins.int = ...,
+        download_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "access_us", b"access_us", "active_models", b"active_models", "hours", b"hours", "last_seen_us", b"last_seen_us", "models", b"models", "name", b"name", "online", b"online", "pending_tasks", b"pending_tasks", "release", b"release", "way", b"way"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "access_us", b"access_us", "active_models", b"active_models", "bytes_per_second", b"bytes_per_second", "download_us", b"download_us", "downloaded_bytes", b"downloaded_bytes", "hours", b"hours", "last_seen_us", b"last_seen_us", "models", b"models", "name", b"name", "online", b"online", "pending_tasks", b"pending_tasks", "release", b"release", "way", b"way"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1029,17 +1040,21 @@ class ListRequestsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
+    owner: _builtins.str
+    """Only requests that affect a model of this owner; empty for all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        owner: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,6 +24,7 @@ from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import CHUNK_BYTES
 from disinherit.server.agents.enrolment import Enrolment
+from disinherit.server.store.presence import Download
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
@@ -296,6 +297,35 @@ def test_a_blob_is_fetched_from_any_offset_while_offered(side: AgentsSide, anna:
                 pass
             assert caller.fetch(DIGEST) == BLOB  # the other offer still stands
         assert code_of(caller.fetch, DIGEST) is grpc.StatusCode.NOT_FOUND
+
+
+def test_long_downloads_tell_how_fast_an_owner_is(side: AgentsSide, anna: Identity) -> None:
+    long = BLOB * 64
+    digest = hashlib.sha256(long).hexdigest()
+    ended = threading.Event()
+
+    def messages() -> Iterator[pb.FromAgent]:
+        slow = hello("anna")
+        slow.hello.bytes_per_second = 5_000_000
+        yield slow
+        ended.wait(60.0)
+
+    with Caller(side, anna) as caller, side.blobs.offered("anna", {DIGEST: BLOB, digest: long}):
+        stream = caller.stub.Serve(messages(), timeout=60.0)
+        assert next(stream).HasField("welcome")
+        assert caller.fetch(DIGEST) == BLOB  # too short to tell
+        assert side.hub.present()["anna"].download == Download()
+        chunks = caller.stub.Fetch(pb.FetchRequest(digest=digest, offset=1), timeout=60.0)
+        received = len(next(chunks).data)
+        time.sleep(0.5)  # the rest waits on its way
+        received += sum(len(chunk.data) for chunk in chunks)
+        assert received == len(long) - 1
+        wait_for(lambda: side.hub.present()["anna"].download.size == received)
+        known = side.hub.present()["anna"]
+        assert known.bytes_per_second == 5_000_000
+        assert known.download.taken_us >= 400_000
+        ended.set()
+        stream.cancel()
 
 
 def test_a_task_is_sent_without_tensors_and_a_damaged_answer_is_refused(
