@@ -118,7 +118,8 @@ def section_lines(done: FinishedRequest, models: Sequence[str] = ()) -> list[str
         "",
         "```sh",
         "sha256sum attestation.json",
-        "disinherit audit verify audit.jsonl --key coordinator.pub --attestation attestation.json",
+        "disinherit audit verify audit.jsonl --public-key coordinator.pub "
+        "--attestation attestation.json",
         "```",
     ]
 

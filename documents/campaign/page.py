@@ -132,17 +132,21 @@ def _pictured(records: CampaignRecords, found: Sequence[AffectedModel]) -> list[
 
 
 def _plots(found: Sequence[AffectedModel]) -> list[tuple[str, Markup]]:
-    """Draw what is recognised and what is kept, before and after, of the worst models."""
+    """Draw what is recognised and what is kept, before and after, of the worst models in each."""
     plots = []
-    for title, of in (
-        ("Recognised of what is to be forgotten, %", AffectedModel.recognised),
-        ("Accuracy on what is kept, %", AffectedModel.kept),
+    for title, of, falls in (
+        ("Recognised of what is to be forgotten, %", AffectedModel.recognised, False),
+        ("Accuracy on what is kept, %", AffectedModel.kept, True),
     ):
-        lines = [
-            (one.id, [Dot(stage, stage, of(one, stage)) for stage in ("before", "after")])
-            for one in found
-            if of(one, "after") is not None
-        ]
+        lines = []
+        for one in found:
+            before, after = of(one, "before"), of(one, "after")
+            if before is not None and after is not None:
+                better = after.percent - before.percent if falls else -after.percent
+                dots = [Dot("before", "before", before), Dot("after", "after", after)]
+                lines.append((better, (one.id, dots)))
+        if len(lines) > WORST:  # in the order of all models where all are drawn
+            lines.sort(key=lambda line: line[0])
         if lines:
-            plots.append((title, dot_plot(lines[:WORST], title)))
+            plots.append((title, dot_plot([line for _, line in lines[:WORST]], title)))
     return plots

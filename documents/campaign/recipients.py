@@ -50,7 +50,9 @@ def _recipient(name: str, models: Sequence[AffectedModel]) -> Recipient:
     told = [one.told for one in models if one.told]
     answered = [one.acknowledged for one in models if one.acknowledged]
     done = [one.done for one in models if one.standing is not Standing.LEFT]
-    reasons = dict.fromkeys(one.why.removesuffix(".") for one in models if one.why)
+    reasons = dict.fromkeys(
+        one.why.removesuffix(".") for one in models if one.why and one.standing is not Standing.LEFT
+    )
     return Recipient(
         name=name,
         models=models,

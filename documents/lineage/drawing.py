@@ -184,17 +184,17 @@ class _Drawing:
             (model,) = box.models
             inner = (
                 rect(x, top, _WIDTH, high, "box", extra='rx="7"'),
-                text(x + 10, top + 18, elide(model.id, 12), "name"),
+                text(x + 10, top + 18, elide(model.id, 12), "name", room=_WIDTH - 32),
                 text(x + _WIDTH - 10, top + 18, model.standing.sign, "sign end"),
-                text(x + 10, top + 34, elide(model.owner, 17), "owner"),
+                text(x + 10, top + 34, elide(model.owner, 17), "owner", room=_WIDTH - 18),
             )
             self._boxes.append(item(model, inner, self._anchors))
             return
         counts = ", ".join(f"{n} {one.sign}" for one, n in counted(m.standing for m in box.models))
         frame = (
             rect(x, top, _WIDTH, high, "box", extra='rx="7"'),
-            text(x + 8, top + 15, elide(box.title, 20), "group"),
-            text(x + 8, top + 28, elide(counts, 22), "owner"),
+            text(x + 8, top + 15, elide(box.title, 20), "group", room=_WIDTH - 14),
+            text(x + 8, top + 28, elide(counts, 32), "owner", room=_WIDTH - 14),
         )
         self._boxes.append(
             f'<g class="node many" role="listitem"><title>{escape(box.title)}: {escape(counts)}'

@@ -101,7 +101,6 @@ def render_html(report: RunReport) -> str:
     affected = affected_models(report)
     ordered = by_standing(report, report["models"])
     worst = report["models"] if len(ordered) <= LONG_TABLE else ordered[:WORST]
-    drawn = affected if len(affected) <= LONG_TABLE else by_standing(report, affected)[:WORST]
     unfinished = [m for m in by_standing(report, affected) if m["outcome"] in UNFINISHED]
     edges = [
         ShownEdge(e["parent"], e["child"], e["kind"], e["weight"]) for e in report["graph"]["edges"]
@@ -126,9 +125,9 @@ def render_html(report: RunReport) -> str:
         left_out=left_out,
         weights=len(models) <= CROWDED,
         edges=edges,
-        plots=[_plot(report, drawn, affected, key) for key in _TITLES],
+        plots=[_plot(report, by_standing(report, affected), key) for key in _TITLES],
         judged=len(affected),
-        shown=len(drawn),
+        shown=len(affected) if len(affected) <= LONG_TABLE else WORST,
         published=any(model["published"] for model in report["models"]),
         ordered=ordered,
         worst=worst,
@@ -154,9 +153,15 @@ def render_html(report: RunReport) -> str:
 
 
 def _plot(
-    report: RunReport, drawn: list[ModelFigures], all_models: list[ModelFigures], key: AccuracyKey
+    report: RunReport, affected: list[ModelFigures], key: AccuracyKey
 ) -> tuple[str, Markup, Markup | None]:
-    """Return the title of one accuracy, its values for some models, and its gaps for all."""
+    """Return the title of one accuracy, its values for some models, and its gaps for all.
+
+    Of many models, those that are furthest from retraining in it are drawn.
+    """
+    drawn = [one for one in report["models"] if one in affected]
+    if len(affected) > LONG_TABLE:
+        drawn = sorted(affected, key=lambda one: -abs(gap_of(one, key) or 0.0))[:WORST]
     lines = []
     for model in drawn:
         dots = [Dot("before", "before", share_of(report, model, "before", key))]
@@ -170,8 +175,8 @@ def _plot(
         lines.append((model["id"], dots))
     name = key.replace("_", " ").capitalize()
     spread = None
-    if len(drawn) < len(all_models):
-        gaps = [gap for model in all_models if (gap := gap_of(model, key)) is not None]
+    if len(drawn) < len(affected):
+        gaps = [gap for model in affected if (gap := gap_of(model, key)) is not None]
         spread = histogram(_bins(gaps), f"{name}: models by their gap to retraining")
     return _TITLES[key], dot_plot(lines, f"{name} per model, in percent"), spread
 

@@ -161,7 +161,7 @@ def test_a_page_and_a_letter_about_a_real_campaign(
         "No proof of erasure.",
         hashlib.sha256(out.read_bytes()).hexdigest(),
         values["audit"]["head"],
-        "disinherit audit verify q.jsonl --key coordinator.pub --attestation q.json",
+        "disinherit audit verify q.jsonl --public-key coordinator.pub --attestation q.json",
         *(gap["text"] for gap in values["gaps"]),
         *(model["model"] for model in values["models"]),
     ):

@@ -34,7 +34,7 @@ def test_a_section_says_what_was_done_and_what_that_does_not_show(card: Path) ->
         "these versions have not forgotten. (`r2`)",
         "It is no proof that anything was erased",
         f"SHA-256 of the attestation: `{done.attestation_sha256}`",
-        "disinherit audit verify audit.jsonl --key coordinator.pub --attestation attestation.json",
+        "audit verify audit.jsonl --public-key coordinator.pub --attestation attestation.json",
         *done.predicate["limits"],
     ):
         assert said in text

@@ -105,7 +105,7 @@ def test_the_page_has_every_fact_and_escapes_it() -> None:
         "values were dampened or rows taken out",
         "r1 : recognises 0 of 50 held-out samples (0.0 %; 95 % interval 0.0 to 7.1 %; before 90.0",
         *(letter * 64 for letter in "abcdef"),
-        "disinherit audit verify q.jsonl --key coordinator.pub --attestation q.json",
+        "disinherit audit verify q.jsonl --public-key coordinator.pub --attestation q.json",
         "What this report does not show",
         "Dear [name],",
     ):
