@@ -15,8 +15,8 @@ SourceArgument = Annotated[
     Path | None,
     typer.Argument(
         metavar="[SOURCE]",
-        help="A run's folder, a coordinator database, or a .json/.graphml file; by default the "
-        "coordinator at --server.",
+        help="A run's folder, a coordinator database, or a .json, .graphml or .pb file; by default "
+        "the coordinator at --server.",
     ),
 ]
 RootsOption = Annotated[
@@ -27,6 +27,10 @@ RootsOption = Annotated[
         help="Mark the models affected by a request at this root. Repeat.",
     ),
 ]
+
+
+_EXPORTED = {".json": "json", ".graphml": "graphml", ".pb": "protobuf", ".protobuf": "protobuf"}
+"""Suffix of a file -> format of the graph in it."""
 
 
 def find_graph(source: Path | None, connection: Connection) -> InheritanceGraph:
@@ -50,8 +54,8 @@ def read_graph(source: Path) -> InheritanceGraph:
             f"Expected a run's folder, a coordinator database or an exported graph, but got "
             f"{str(source)!r}, which does not exist or holds no graph."
         )
-    if path.suffix in (".json", ".graphml"):
-        return load_graph(path.read_bytes(), path.suffix[1:])
+    if path.suffix in _EXPORTED:
+        return load_graph(path.read_bytes(), _EXPORTED[path.suffix])
     # Imported here: a graph of the coordinator or of a file needs no database, nor its extra.
     from disinherit.server.store.store import CoordinatorStore
 

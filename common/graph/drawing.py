@@ -11,9 +11,10 @@ from typing import Any
 
 from disinherit.common.errors import GraphError
 from disinherit.common.extras import how_to_install
+from disinherit.common.graph.blocks import is_crowded, place_in_blocks
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.layout import lay_out
-from disinherit.common.graph.pictures import DrawnModel, find_picture
+from disinherit.common.graph.layout import Key, lay_out
+from disinherit.common.graph.pictures import DrawnModel, Picture, find_picture
 from disinherit.common.graph.records import Inheritance, InheritanceKind
 from disinherit.common.text import elide
 
@@ -95,7 +96,8 @@ def to_png(
 ) -> bytes:
     """Draw a graph, generations from left to right, coloured as by `to_dot`, with a legend.
 
-    A box names the version and its owner; a number on an edge is the weight in a merge.
+    A box names the version and its owner; a number on an edge is the weight in a merge.  Of more
+    than some hundred versions, each generation is a block of columns.
 
     Args:
         graph: the graph to draw.
@@ -115,24 +117,23 @@ def to_png(
             "Expected matplotlib to draw a PNG, but it is not installed; run "
             f"{how_to_install('simulation')}, or write DOT."
         ) from error
-    generations, edges = picture.generations, picture.edges
-    layout = lay_out(generations, [(edge.parent, edge.child) for edge in edges])
+    edges = picture.edges
+    places, ways = _places(picture)
     handles = _legend({one.role for one in picture.models} if roots else (), edges)
     bottom = _MARGIN + (_LEGEND if handles else 0.0)
-    pitch = _BOX_WIDTH + _GAP
     # The legend needs as much width as two generations.
-    width = 2 * _MARGIN + max(len(generations) * pitch - _GAP, 2 * pitch)
-    height = bottom + _MARGIN + layout.rows * _ROW + _BOX_HEIGHT
+    right = max((x for x, _ in places.values()), default=0.0) + _BOX_WIDTH
+    width = 2 * _MARGIN + max(right, 2 * (_BOX_WIDTH + _GAP))
+    lowest = max((y for _, y in places.values()), default=0.0)
+    height = bottom + _MARGIN + lowest + _BOX_HEIGHT
     scale = min(1.0, _MAX_INCHES / width, _MAX_INCHES / height)
     figure = Figure(figsize=(width * scale, height * scale), dpi=_DPI, facecolor="white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
     middle = height - _MARGIN - _BOX_HEIGHT / 2
-    places = {
-        key: (_MARGIN + x * pitch, middle - y * _ROW) for key, (x, y) in layout.places.items()
-    }
+    places = {key: (_MARGIN + x, middle - y) for key, (x, y) in places.items()}
     taken: list[_Point] = []
-    for edge, way in zip(edges, layout.ways, strict=True):
+    for edge, way in zip(edges, ways, strict=True):
         tainted = (edge.parent, edge.child) in picture.tainted
         _draw_edge(axes, edge, [places[key] for key in way], tainted, scale, taken)
     for model in picture.models:
@@ -153,6 +154,22 @@ def to_png(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")  # without pyplot: always Agg, and no global state
     return buffer.getvalue()
+
+
+def _places(picture: Picture) -> tuple[dict[Key, _Point], Sequence[Sequence[Key]]]:
+    """Return the left middle of each box in inches, from the top left corner, and ways of edges.
+
+    Where boxes are many, generations are blocks, and edges may cross boxes.
+    """
+    pairs = [(edge.parent, edge.child) for edge in picture.edges]
+    pitch = _BOX_WIDTH + _GAP
+    if not is_crowded(picture.generations):
+        layout = lay_out(picture.generations, pairs)
+        return {key: (x * pitch, y * _ROW) for key, (x, y) in layout.places.items()}, layout.ways
+    column = _BOX_WIDTH + _GAP / 4
+    found = place_in_blocks(picture.generations, pairs, column, _ROW, _GAP)
+    highest = min(y for _, y in found.values())
+    return {key: (x, y - highest) for key, (x, y) in found.items()}, pairs
 
 
 def _draw_box(axes: Any, model: DrawnModel, place: _Point, scale: float) -> None:

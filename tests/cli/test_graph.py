@@ -62,7 +62,7 @@ def test_exported_graph_is_the_same_graph(form: str, folder: Path) -> None:
     assert load_graph(out.read_bytes(), form) == graph_cases.sample()
 
 
-@pytest.mark.parametrize("form", ["json", "graphml"])
+@pytest.mark.parametrize("form", ["json", "graphml", "protobuf"])
 def test_an_exported_file_is_a_source_too(
     form: str, folder: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:

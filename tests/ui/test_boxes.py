@@ -81,6 +81,9 @@ def test_models_that_owners_pass_to_and_fro_are_drawn() -> None:
     assert set(found.edges) == {("owner-0", "owner-1"), ("owner-1", "owner-0")}
     assert found.forward() == ()
     assert len(place(("owner-0", "owner-1"), found.forward()).places) == 2
+    many = place(tuple(f"owner-{number}" for number in range(97)), ()).places.values()
+    wide, high = ({one[axis] for one in many} for axis in (0, 1))
+    assert max(wide) - min(wide) > max(high) - min(high)  # and no thread
 
 
 def test_a_circle_between_versions_is_drawn_unfolded() -> None:

@@ -16,6 +16,7 @@
   const NODE = { width: 108, height: 36 };
   const MAPPED = 60; // boxes from which on a large drawing has a small one of the whole in its corner
   const READABLE = 0.5;
+  const FAR = 0.3;
   const LEGIBLE = 0.8;
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -27,6 +28,8 @@
       "font-size": 11, "text-wrap": "wrap", "text-valign": "center", "text-halign": "center",
       "font-family": "system-ui, Liberation Sans, DejaVu Sans, sans-serif", "min-zoomed-font-size": many ? 7 : 5,
     } },
+    // From afar a box is a spot of its colour: what is pale with letters on it is not seen there.
+    { selector: ".far", style: { "background-color": "data(dot)", "border-color": "data(dot)" } },
     { selector: "edge", style: {
       width: 1.3, "line-color": colour("edge"), "target-arrow-color": colour("edge"), "target-arrow-shape": "triangle",
       "arrow-scale": 0.8, "curve-style": many ? "haystack" : "straight", opacity: many ? 0.35 : 0.85,
@@ -54,7 +57,8 @@
     const step = box.score === null ? 0 : Math.min(SCORE_STEPS, 1 + Math.floor(SCORE_STEPS * box.score));
     const root = roots.includes(box.id);
     const group = !box.current;
-    const head = group ? short(box.title, 18) : `${sign} ${short(box.id, 14)}`;
+    // How many there are is what the sum below says.
+    const head = group ? short(box.title.replace(/[:,] [\d,]+ models?$/, ""), 16) : `${sign} ${short(box.id, 14)}`;
     const scored = step ? `${group ? "≥ " : ""}${box.score.toFixed(2)} ` : "";
     const below = byScore ? scored + box.owner : group ? summed(box, way) : box.owner;
     return {
@@ -94,6 +98,9 @@
     const still = new OffscreenCanvas(canvas.width, canvas.height);
     const show = () => {
       const pen = canvas.getContext("2d");
+      const { x1, y1, x2, y2 } = graph.extent();
+      // Where all is seen, it would only hide some of it.
+      canvas.hidden = x1 <= whole.x1 && y1 <= whole.y1 && x2 >= whole.x2 && y2 >= whole.y2;
       pen.clearRect(0, 0, canvas.width, canvas.height);
       pen.drawImage(still, 0, 0);
       const seen = graph.extent();
@@ -141,7 +148,7 @@
     const graph = cytoscape({
       container: element,
       elements: {
-        nodes: data.boxes.map((box) => ({ data: { ...box, labelled: !many, ...painted({ ...box, labelled: !many }, way, owners, roots, now) }, position: { x: box.x, y: box.y } })),
+        nodes: data.boxes.map((box) => ({ data: { ...box, labelled: !many, ...painted({ ...box, labelled: !many }, way, owners, roots, now) }, position: { x: box.x, y: box.y }, classes: many ? "far" : "" })),
         edges: data.edges.map((edge) => ({ data: { source: edge.parent, target: edge.child, ...bent(edge, places) } })),
       },
       layout: { name: "preset", fit: true, padding: 12 },
@@ -165,6 +172,14 @@
     };
     graph.on("render", () => element.toggleAttribute("data-dark", dark.matches)); // how it is drawn, for print
     fit();
+    let far = many;
+    const step = () => {
+      if (far === (graph.zoom() < FAR)) return;
+      far = !far;
+      graph.batch(() => graph.nodes().toggleClass("far", far));
+    };
+    step();
+    graph.on("viewport", step);
     const remap = data.boxes.length >= MAPPED && element.classList.contains("large") ? map(element, graph) : () => {};
     // To measure thousands of labels takes seconds: a box gets its own when it is large enough to read.
     let waiting = 0;

@@ -96,6 +96,16 @@ def test_a_png_of_the_empty_graph_is_blank() -> None:
     assert pixels(to_png(InheritanceGraph()))[2] == {"#ffffff"}
 
 
+def test_a_png_of_many_models_is_a_block_and_no_thread() -> None:
+    graph = InheritanceGraph()
+    graph.add(ModelRecord("root", "ann", "a", ("cat",), "", 1), [])
+    for number in range(200):
+        edge = Inheritance("root", f"m{number}", InheritanceKind.TRANSFER)
+        graph.add(ModelRecord(f"m{number}", "ann", "a", ("cat",), "", number + 2), [edge])
+    wide, high, _ = pixels(to_png(graph))
+    assert 1 / 3 < wide / high < 3
+
+
 def test_png_shortens_long_names() -> None:
     long = ModelRecord("m" * 128, "o" * 128, "", (), "", 0)
     short = ModelRecord("m", "o", "", (), "", 0)
