@@ -11,10 +11,11 @@ from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
+from disinherit.documents.campaign.evidence_words import recognition_in_words
 from disinherit.documents.charts import Dot, dot_plot
 from disinherit.documents.intervals import Share
 from disinherit.documents.pages import WORST, environment
-from disinherit.documents.words import count
+from disinherit.documents.words import count, size
 from disinherit.ui import words
 
 NOTHING = Markup('<span class="none">&ndash;</span>')
@@ -33,7 +34,9 @@ def _templates() -> Environment:
         listed=words.listed,
         short=_short,
         percent=_percent,
-        size=_size,
+        size=size,
+        recognition=recognition_in_words,
+        flat=_flat,
     )
     found.globals.update(
         task_state=words.task_state,
@@ -69,11 +72,12 @@ def command_line(words_: Sequence[str]) -> str:
 
 
 def _time(value: str | None) -> Markup:
-    """Return a time relative to now, with the exact one behind it."""
+    """Return a time relative to now, with the exact one behind it, which is what is printed."""
     if not value:
         return NOTHING
-    return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(
-        value, words.relative(value)
+    exact = f"{value[:19].replace('T', ' ')} UTC"
+    return Markup('<time datetime="{0}" title="{0}" data-exact="{1}">{2}</time>').format(
+        value, exact, words.relative(value)
     )
 
 
@@ -96,10 +100,18 @@ def _percent(value: float | None) -> str:
     return "n/a" if value is None else f"{100 * value:.1f} %"
 
 
-def _size(number: int) -> str:
-    """Return a number of bytes in a unit that fits."""
-    unit, name = next((one for one in ((1e9, "GB"), (1e6, "MB")) if number >= one[0]), (1e3, "kB"))
-    return f"{number / unit:.1f} {name}"
+def _flat(value: Any) -> str:
+    """Return a value of JSON on one line, without its punctuation.
+
+    Example:
+        >>> _flat({"of": 52, "rows": [1, 2]}), _flat(True)
+        ('of 52, rows 1 2', 'yes')
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{_spaced(name)} {_flat(one)}" for name, one in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_flat, value))
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _bar(counts: Mapping[str, int], label: str) -> Markup:

@@ -168,6 +168,38 @@ def test_what_the_campaign_page_shows_is_what_the_coordinator_says(
     assert "approver:approver" in {one["actor"] for one in known}
 
 
+def test_campaigns_are_those_of_an_owner_where_one_is_named(found: Dashboard) -> None:
+    viewer = signed_in(found, "viewer")
+
+    def shown(owner: str) -> list[str]:
+        values = viewer.get(f"/campaigns.json?owner={owner}").json()["campaigns"]
+        return [one["id"] for one in values]
+
+    assert shown("cleo") == ["q"]
+    assert shown("nobody") == []
+    assert "No campaign fits" in viewer.get("/campaigns?owner=nobody").text
+    assert "request list --owner cleo" in viewer.get("/campaigns?owner=cleo").text
+
+
+def test_what_models_still_recognise_is_said_in_words(found: Dashboard) -> None:
+    viewer = signed_in(found, "viewer")
+    words = "recognises 0 of 16 held-out samples"
+    for path in ("/campaign?id=q", "/model?id=r1"):
+        assert words in viewer.get(path).text, path
+    model = viewer.get("/model.json?id=r1").json()
+    assert [one["model"] for one in model["children"]] == ["r2", "r4"]  # without its own version
+    assert (model["descendants"], model["ancestors"]) == (4, 2)
+
+
+def test_a_printed_audit_log_has_what_entries_record_and_when(found: Dashboard) -> None:
+    page = signed_in(found, "operator").get("/audit").text
+    (row,) = (one for one in page.split("<tr") if "plan sha256" in one)
+    assert 'class="print-only"' in row
+    assert "{" not in row
+    assert re.search(r'data-exact="\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"', page)
+    assert "/campaign/attestation?id=q" in page
+
+
 def test_the_graph_is_coloured_by_the_scores_that_owners_found(
     found: Dashboard, running: Running
 ) -> None:

@@ -9,6 +9,7 @@ from disinherit.common.audit.dsse import TrustedKeys, key_block
 from disinherit.common.audit.export import verify_lines
 from disinherit.common.errors import InputError
 from disinherit.documents.words import as_time
+from disinherit.ui.screens.campaigns import read_campaigns
 from disinherit.ui.screens.screen import Page
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -59,6 +60,7 @@ def load(page: Page) -> Mapping[str, Any]:
             }
             for one in keys
         ],
+        "attested": [one for one in read_campaigns(page) if not one["open"]][:SHOWN],
         "kinds": sorted(kinds),
         "kind": kind,
         "actor": actor,

@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 
 from disinherit.common.wire.remedies import REMEDIES, remedy_word
+from disinherit.documents.campaign.evidence_words import evidence
+from disinherit.documents.campaign.values import recognition_values
 from disinherit.documents.words import as_time
 from disinherit.ui.screens.actions import offered
 from disinherit.ui.screens.campaigns import campaign_values
@@ -42,6 +44,7 @@ def load(page: Page) -> Mapping[str, Any]:
         "waves": _waves(status, models),
         "gates": _gates(status.request.roll_out),
         "progress": _progress(models, campaign),
+        "recognised": _recognised(models),
         "accuracies": _accuracies(models, status.request.roll_out),
         "gaps": [
             {"kind": gap.kind, "models": list(gap.model_ids), "text": gap.text}
@@ -85,22 +88,7 @@ def model_values(report: pb.ModelReport) -> dict[str, Any]:
         "retain_before": measured.retain_before if measured.HasField("retain_before") else None,
         "retain_after": measured.retain_after if measured.HasField("retain_after") else None,
         "retain_samples": measured.retain_samples or None,
-        "forget": _recognition(measured),
-    }
-
-
-def _recognition(measured: pb.Measured) -> dict[str, Any] | None:
-    if not measured.HasField("forget"):
-        return None
-    found = measured.forget
-    return {
-        "measure": found.measure,
-        "before": found.before,
-        "after": found.after,
-        "floor": found.floor,
-        "margin": found.margin,
-        "samples": found.samples,
-        "hardly_known": measured.hardly_known,
+        "forget": recognition_values(measured.forget) if measured.HasField("forget") else None,
     }
 
 
@@ -192,6 +180,14 @@ def _accuracies(models: Iterable[Mapping[str, Any]], roll_out: Any) -> dict[str,
     rows.sort(key=lambda row: -row["drop"])
     limit = roll_out.max_retain_drop if roll_out.HasField("max_retain_drop") else None
     return {"rows": rows, "limit": limit}
+
+
+def _recognised(models: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return what models still recognise of what was to be forgotten, in words, the most first."""
+    measured = [one for one in models if one["forget"] is not None]
+    measured.sort(key=lambda one: one["forget"]["floor"] - one["forget"]["after"])
+    groups = evidence((one["model"], one["forget"]) for one in measured)
+    return [{"models": named, "text": text} for named, text in groups]
 
 
 def _timeline(page: Page, request_id: str) -> list[dict[str, Any]]:

@@ -20,7 +20,8 @@ _SHOWN_NAMES = 4
 
 def load(page: Page) -> Mapping[str, Any]:
     """Return the campaigns that fit the filter, the newest first."""
-    campaigns = read_campaigns(page)
+    owner = page.text("owner")
+    campaigns = read_campaigns(page, owner)
     state, text, mine = page.text("state"), page.text("q").lower(), page.text("mine") == "1"
     shown = [
         one
@@ -34,6 +35,7 @@ def load(page: Page) -> Mapping[str, Any]:
         "total": len(campaigns),
         "state": state,
         "q": page.text("q"),
+        "owner": owner,
         "mine": mine,
         "states": sorted({one["state"] for one in campaigns} | ({state} - {""})),
     }
@@ -41,7 +43,8 @@ def load(page: Page) -> Mapping[str, Any]:
 
 def command(page: Page) -> Sequence[str]:
     """Return the command that lists requests."""
-    return ("request", "list")
+    owner = page.text("owner")
+    return ("request", "list", *(("--owner", owner) if owner else ()))
 
 
 def searched(campaign: Mapping[str, Any]) -> str:
@@ -49,13 +52,18 @@ def searched(campaign: Mapping[str, Any]) -> str:
     return f"{campaign['id']} {campaign['sentence']} {campaign['reason']}".lower()
 
 
-def read_campaigns(page: Page) -> list[dict[str, Any]]:
-    """Return all requests as values, the newest first.
+def read_campaigns(page: Page, owner: str = "") -> list[dict[str, Any]]:
+    """Return requests as values, the newest first.
+
+    Args:
+        page: the visitor.
+        owner: only requests that affect a model of this owner; `""` for all.
 
     Raises:
         DisinheritError: if a call fails.
     """
-    pages = page.visitor.pages(lambda stub: stub.ListRequests, pb.ListRequestsRequest())
+    wanted = pb.ListRequestsRequest(owner=owner)
+    pages = page.visitor.pages(lambda stub: stub.ListRequests, wanted)
     found = [campaign_values(one, page.session.role) for part in pages for one in part.requests]
     found.reverse()
     return found

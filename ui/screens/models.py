@@ -48,13 +48,16 @@ def load_one(page: Page) -> Mapping[str, Any]:
     lineage = read_lineage(page.visitor)
     record = lineage.record(model_id)
     versions = lineage.versions(model_id)
+    of = lineage.folded().of
     return {
         "model": record_values(record),
         "versions": [record_values(lineage.records[one]) for one in versions],
-        "parents": _edges(lineage.parents.get(model_id, ()), lineage, "parent"),
-        "children": _edges(lineage.children.get(model_id, ()), lineage, "child"),
-        "descendants": len(lineage.around(model_id, len(lineage.records), "down")) - 1,
-        "ancestors": len(lineage.around(model_id, len(lineage.records), "up")) - 1,
+        "parents": _edges(lineage.parents.get(model_id, ()), lineage, "parent", versions),
+        "children": _edges(lineage.children.get(model_id, ()), lineage, "child", versions),
+        **{
+            name: len({of[one] for one in lineage.around(model_id, len(of), way)}) - 1
+            for name, way in (("descendants", "down"), ("ancestors", "up"))
+        },
         "campaigns": _campaigns(page, lineage, versions),
     }
 
@@ -86,8 +89,9 @@ def record_values(record: graph_pb2.ModelRecord) -> dict[str, Any]:
 
 
 def _edges(
-    edges: Iterable[graph_pb2.Inheritance], lineage: SeenLineage, end: str
+    edges: Iterable[graph_pb2.Inheritance], lineage: SeenLineage, end: str, own: Sequence[str]
 ) -> list[dict[str, Any]]:
+    """Return the edges to other models: `own` are versions of this one."""
     return [
         {
             "model": getattr(edge, end),
@@ -100,6 +104,7 @@ def _edges(
             "labels": dict(edge.labels),
         }
         for edge in edges
+        if getattr(edge, end) not in own
     ]
 
 
