@@ -216,7 +216,7 @@ def calls(store: CoordinatorStore) -> dict[str, Call]:
         "GetGraph": lambda _: sum(part.ByteSize() for part in models.graph()),
         "GetRequest, running": lambda _: status_to_proto(requests.show("q0")).ByteSize(),
         "GetRequest, awaiting approval": lambda _: status_to_proto(requests.show("q1")).ByteSize(),
-        "ListRequests": lambda _: sum(one.ByteSize() for one in requests.list(20, "")[0]),
+        "ListRequests": lambda _: sum(one.ByteSize() for one in requests.list("", 20, "")[0]),
         "GetCoverage": coverage,
         "GetReport": report,
         "ExportAudit, one": lambda _: sum(map(len, records.audit_lines("q0"))),

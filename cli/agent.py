@@ -134,11 +134,7 @@ def _print_status(
     print_facts(
         [
             ("owner", settings.owner),
-            *(
-                _doings(found)
-                if found.running
-                else [("agent", state_text("offline", "not running"))]
-            ),
+            *_doings(found),
             ("coordinator", settings.server),
             (
                 "certificate",
@@ -154,7 +150,9 @@ def _print_status(
 
 
 def _doings(found: "Activity") -> list[tuple[str, Cell]]:
-    """Return what a running agent does, as names with values."""
+    """Return what an agent does, as names with values."""
+    if not found.running:
+        return [("agent", state_text("offline", "not running"))]
     answered = count(found.answered, "task")
     failed = f", {found.failed} of them without a result" if found.failed else ""
     return [

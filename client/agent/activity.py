@@ -15,6 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from disinherit.common.files import is_locked
 from disinherit.common.text import load_json
@@ -108,9 +109,9 @@ class ActivityFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _note(self, **changes: object) -> None:
+    def _note(self, **changes: Any) -> None:
         with self._lock:
-            self._now = replace(self._now, **changes)  # type: ignore[arg-type]
+            self._now = replace(self._now, **changes)
             self._write()
 
     def _write(self) -> None:

@@ -159,7 +159,7 @@ def _plot(
 
     Of many models, those that are furthest from retraining in it are drawn.
     """
-    drawn = [one for one in report["models"] if one in affected]
+    drawn = affected_models(report)
     if len(affected) > LONG_TABLE:
         drawn = sorted(affected, key=lambda one: -abs(gap_of(one, key) or 0.0))[:WORST]
     lines = []

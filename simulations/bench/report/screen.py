@@ -38,7 +38,7 @@ def render_overview(
         (row[0], _aims(judged.get(row[0])), *row[1:]) for row in gaps.rows if row[0] in shown
     )
     table = TextTable((gaps.header[0], "aims met", *gaps.header[1:]), rows)
-    glosses = dict(row for run, _ in runs for row in methods_table(run).rows)
+    glosses = {row[0]: row[1] for run, _ in runs for row in methods_table(run).rows}
     left_out = [one for one in known if one not in shown]
     parts = [
         "# Results",
