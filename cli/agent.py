@@ -38,8 +38,8 @@ class _Agent(CommandGroup):
 
 
 app = Commands(
-    "Run the agent of this device's models, and show what it does. Options without a command are "
-    "those of run.",
+    "Run the agent of this device's models, and show what it does.\n\n"
+    "Options without a command are those of run.",
     group=_Agent,
     epilog="Start with: disinherit agent --config agent.toml --enrol - < token",
 )
