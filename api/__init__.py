@@ -47,8 +47,9 @@ if TYPE_CHECKING:
         UnreachableError,
         WithheldError,
     )
-    from disinherit.common.fisher.classes import ClassFishers, Fisher
+    from disinherit.common.fisher.classes import ClassFishers
     from disinherit.common.fisher.diagonal import fisher_diagonal
+    from disinherit.common.fisher.pooled import Fisher
     from disinherit.common.fiun.dampening import Dampened
     from disinherit.common.fiun.merging import merge_fishers
     from disinherit.common.fiun.unlearning import unlearn_parameters
@@ -246,11 +247,9 @@ _MODULES = {
         "UnreachableError",
         "WithheldError",
     ),
-    "common.fisher.classes": (
-        "ClassFishers",
-        "Fisher",
-    ),
+    "common.fisher.classes": ("ClassFishers",),
     "common.fisher.diagonal": ("fisher_diagonal",),
+    "common.fisher.pooled": ("Fisher",),
     "common.fiun.dampening": ("Dampened",),
     "common.fiun.merging": ("merge_fishers",),
     "common.fiun.unlearning": ("unlearn_parameters",),

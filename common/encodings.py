@@ -13,6 +13,7 @@ class Encoding(enum.StrEnum):
     FULL = "full"
     BFLOAT16 = "bfloat16"
     LOG8 = "log8"
+    FACTORED = "factored"
 
     def to_proto(self) -> pb.FisherEncoding.ValueType:
         """Return its number on the wire."""
@@ -65,4 +66,26 @@ _NUMBERS: Mapping[Encoding, pb.FisherEncoding.ValueType] = {
     Encoding.FULL: pb.FISHER_ENCODING_UNSPECIFIED,
     Encoding.BFLOAT16: pb.FISHER_ENCODING_BFLOAT16,
     Encoding.LOG8: pb.FISHER_ENCODING_LOG8,
+    Encoding.FACTORED: pb.FISHER_ENCODING_FACTORED,
 }
+
+
+class SummaryForm(enum.StrEnum):
+    """Form of registered Fisher summaries below the head, from the longest to the shortest.
+
+    `exact`: a value for each value of a parameter and each class.  `factored`: of a matrix, the
+    sums of its rows and of its columns for each class.  `auto`: exact up to a size, then factored.
+    """
+
+    EXACT = "exact"
+    AUTO = "auto"
+    FACTORED = "factored"
+
+    def shorter(self, other: "SummaryForm") -> "SummaryForm":
+        """Return the shorter of two.
+
+        Example:
+            >>> SummaryForm.AUTO.shorter(SummaryForm.EXACT)
+            <SummaryForm.AUTO: 'auto'>
+        """
+        return max(self, other, key=list(SummaryForm).index)

@@ -10,8 +10,14 @@ from torch import nn
 from disinherit.client.actions.answering import answer_roots
 from disinherit.client.actions.released_sets import ReleasedSets, largest_share
 from disinherit.client.dampening.known_heads import find_structure
-from disinherit.client.dampening.summaries import class_fishers, fisher_summary, whole_fishers
-from disinherit.client.owner.owner import Batches, Owner, load_network
+from disinherit.client.dampening.new_weights import LoadedOnce
+from disinherit.client.dampening.summaries import (
+    class_fishers,
+    fisher_summary,
+    registered_summary,
+    whole_fishers,
+)
+from disinherit.client.owner.owner import Batches, Owner
 from disinherit.client.privacy.noise import add_noise
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.release_ledger import Release
@@ -20,12 +26,14 @@ from disinherit.client.privacy.sample_keys import sample_key
 from disinherit.client.privacy.samples import resolve_samples, split_by_ids
 from disinherit.common.encodings import Encoding
 from disinherit.common.errors import FisherError, ScopeError, WithheldError
-from disinherit.common.fisher.classes import ClassFishers, Fisher
+from disinherit.common.fisher.classes import ClassFishers
+from disinherit.common.fisher.pooled import Fisher
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
+from disinherit.common.tensors.lazy import LazyTensors, select_names
 from disinherit.common.wire.packets import encode_fisher, head_fields
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
@@ -55,25 +63,37 @@ def _packets(
     method = Method.from_proto(task.method)
     # The successor of a destroyed root has its summary, without the forgotten data.
     record = owner.store.standing_in(root.model_id)
-    network = load_network(owner, record, owner.store.weights(record.id))
-    structure = find_structure(owner, record, network)
+    with owner.store.opened(record.id) as weights:
+        loaded = LoadedOnce(owner, record, weights)
+        return _released_packets(owner, record, root, method, loaded, policy)
+
+
+def _released_packets(
+    owner: Owner,
+    record: ModelRecord,
+    root: pb.Root,
+    method: Method,
+    loaded: LoadedOnce,
+    policy: ReleasePolicy,
+) -> list[pb.FisherPacket]:
+    structure = find_structure(owner, record, loaded.outline)
     if is_head_scope(method.scope) and structure.head is None:
         raise ScopeError(structure.reason)
-    names = resolve_scope(network, method.scope, structure.head)
+    names = resolve_scope(loaded.outline, method.scope, structure.head)
     fishers = _class_fishers if root.classes else _sample_fishers
     packets = []
     # Rows of several classes are taken out only if all of the head is in scope.
     whole = structure.head is not None and set(structure.head.parameters) <= set(names)
     rows = method.row_scoped and (len(root.classes) == 1 or whole)
     sets = ReleasedSets(owner, record)
-    for released in fishers(owner, record, root, network, names, policy, rows):
+    for released in fishers(owner, record, root, loaded, names, policy, rows):
         fisher = released.fisher
         policy.check_samples(record.id, fisher.count)
         if policy.max_sample_share < 1:
-            _check_share(owner, record, network, names, policy, released)
+            _check_share(owner, record, loaded.network, names, policy, released)
         if policy.min_forget_samples > 1:
             sets.record(_set_of(sets, record, released), policy)
-        values, clamped = {name: fisher.values[name] for name in names}, 0
+        values, clamped = select_names(fisher.values, names), 0
         if policy.noise_multiplier:
             deviation = policy.noise_multiplier * policy.clip_norm / fisher.count
             known = (record.digest, policy.noise_multiplier, policy.clip_norm, fisher.count)
@@ -86,12 +106,19 @@ def _packets(
             sources=[root.model_id],
             classes=released.classes,
             samples=fisher.count,
-            encoding=Encoding.named(method.encoding).shorter(policy.encoding),
+            encoding=_encoding(method, policy, fisher),
         )
         packet.clip_norm, packet.noise_multiplier = policy.clip_norm, policy.noise_multiplier
         packet.clamped = clamped
         packets.append(packet)
     return packets
+
+
+def _encoding(method: Method, policy: ReleasePolicy, fisher: Fisher) -> Encoding:
+    """Return the shortest encoding that is asked for; what was factored travels so."""
+    if isinstance(fisher.values, LazyTensors):
+        return Encoding.FACTORED
+    return Encoding.named(method.encoding).shorter(policy.encoding)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,14 +142,14 @@ def _class_fishers(
     owner: Owner,
     record: ModelRecord,
     root: pb.Root,
-    network: nn.Module,
+    loaded: LoadedOnce,
     names: Sequence[str],
     policy: ReleasePolicy,
     own_rows: bool,
 ) -> Iterator[_Released]:
     indices = class_indices(record.labels, root.classes)
     apart = None if own_rows else indices
-    all_fishers = _to_release(owner, record, network, names, policy, apart)
+    all_fishers = _to_release(owner, record, loaded, names, policy, apart)
     absent = [record.labels[c] for c in indices if not all_fishers.counts[c]]
     if absent:
         raise FisherError(
@@ -141,7 +168,7 @@ def _sample_fishers(
     owner: Owner,
     record: ModelRecord,
     root: pb.Root,
-    network: nn.Module,
+    loaded: LoadedOnce,
     names: Sequence[str],
     policy: ReleasePolicy,
     own_rows: bool,
@@ -149,12 +176,13 @@ def _sample_fishers(
     """Yield the Fisher information of the listed samples, or of all training samples."""
     listed = samples_of(root)
     if listed is None:
-        everything = _to_release(owner, record, network, names, policy)
+        everything = _to_release(owner, record, loaded, names, policy)
         yield _Released([], everything.total(), everything.counts.tolist(), None)
         return
     ids = resolve_samples(owner, record, listed)
     forget, _ = split_by_ids(owner, record, ids)
-    fishers = class_fishers(owner, record, network, names, forget, policy.clip_norm)
+    norm, form = policy.clip_norm, policy.summaries
+    fishers = class_fishers(owner, record, loaded.network, names, forget, norm, form=form)
     yield _Released([], fishers.total(), fishers.counts.tolist(), ids)
 
 
@@ -194,7 +222,7 @@ def _check_share(
 def _to_release(
     owner: Owner,
     record: ModelRecord,
-    network: nn.Module,
+    loaded: LoadedOnce,
     names: Sequence[str],
     policy: ReleasePolicy,
     apart: Collection[int] | None = None,
@@ -204,20 +232,23 @@ def _to_release(
     Args:
         owner: the owner of the root.
         record: the root.
-        network: its module.
+        loaded: its network.
         names: parameters to cover.
         policy: the conditions.
         apart: classes that need all rows of the head; `None` for no class.
     """
     if not policy.clip_norm:
-        fishers = fisher_summary(owner, record, network, names).fishers
-        if apart is None:
-            return fishers
-        return whole_fishers(owner, record, network, names, fishers, apart)
+        known = registered_summary(owner, record, names)
+        if known is None:
+            known = fisher_summary(owner, record, loaded.network, names, form=policy.summaries)
+        if apart is None or not known.fishers.by_rows:
+            return known.fishers
+        return whole_fishers(owner, record, loaded.network, names, known.fishers, apart)
     batches = training_data(owner, record)
     if batches is None:
         raise WithheldError(
             f"Expected the training data of model {record.id!r}, to clip each sample's gradient to "
             "its owner's clip_norm, but it is gone."
         )
-    return class_fishers(owner, record, network, names, batches, policy.clip_norm, apart)
+    norm, form = policy.clip_norm, policy.summaries
+    return class_fishers(owner, record, loaded.network, names, batches, norm, apart, form)

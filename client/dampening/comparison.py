@@ -12,8 +12,9 @@ from torch import Tensor
 
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fiun.comparing import inheritance_score, relative_scale
-from disinherit.common.fiun.merging import merge_fishers
+from disinherit.common.fiun.merging import merge_lazily
 from disinherit.common.method import MergeRule
+from disinherit.common.tensors.lazy import mapped, select_names
 from disinherit.common.wire.packets import PackedFisher
 
 
@@ -33,7 +34,8 @@ class Inherited:
 
     def without(self, names: Collection[str]) -> "Inherited":
         """Return it without some parameters."""
-        return replace(self, values={n: v for n, v in self.values.items() if n not in names})
+        kept = [name for name in self.values if name not in names]
+        return replace(self, values=select_names(self.values, kept))
 
 
 def read_inherited(
@@ -49,8 +51,9 @@ def read_inherited(
     """
     aligned = fisher.aligned(labels)
     common = [row for row, name in enumerate(labels) if name in fisher.labels]
+    known = [name for name in names if name in aligned]
     return Inherited(
-        {name: aligned[name].to(device) for name in names if name in aligned},
+        mapped(select_names(aligned, known), lambda value: value.to(device)),
         frozenset(fisher.classes),
         {name: common for name in fisher.head if name in aligned},
     )
@@ -92,8 +95,8 @@ def own_fisher(
     classes = [c for c in forgotten if fishers.counts[c]]
     if not classes:
         return None
-    apart = fishers.each(classes, rows).values()
-    merged = merge_fishers([{n: one.values[n] for n in names} for one in apart], rule)
+    apart = [one.values for one in fishers.each(classes, rows).values()]
+    merged = merge_lazily(apart, names, rule)
     return Own(merged, frozenset(labels[c] for c in classes))
 
 

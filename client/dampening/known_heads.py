@@ -3,18 +3,19 @@
 Forward passes find the head once, at registration; the data may be gone later.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
-from torch import nn
+from torch import Tensor, nn
 
-from disinherit.client.owner.owner import Owner
+from disinherit.client.owner.owner import Owner, load_network, outline_network
 from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.errors import LabelError, ScopeError
 from disinherit.common.graph.labels import has_classes
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.heads import find_head
 from disinherit.common.models.inputs import Inputs, first_inputs
+from disinherit.common.tensors.stored import kinds_of
 
 
 def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Structure:
@@ -43,6 +44,32 @@ def find_structure(owner: Owner, record: ModelRecord, network: nn.Module) -> Str
         )
     inputs, _ = first_inputs(batches)
     return seen_structure(record, network, inputs)
+
+
+def outlined_network(
+    owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]
+) -> tuple[nn.Module, bool]:
+    """Return a model's module for questions of structure, with its weights only if one needs them.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        weights: its weights; none is read unless its structure is still to be found.
+
+    Returns:
+        The module, and whether it has the weights.
+
+    Raises:
+        CheckpointError: if the owner's network has other names or shapes.
+    """
+    network, kept = outline_network(owner, record), owner.store.structure(record.id)
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    fits = shapes == {name: tuple(shape) for name, (_, shape) in kinds_of(weights).items()}
+    known = kept is not None and kept.ties == tied_names(network)
+    if fits and (known or any_data(owner, record) is None):
+        return network, False
+    del network  # before there is another one
+    return load_network(owner, record, weights), True
 
 
 def seen_structure(record: ModelRecord, network: nn.Module, inputs: Inputs) -> Structure:

@@ -9,18 +9,19 @@ without errors, and models in which nothing changes, are unlearned in one by one
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from disinherit.client.dampening.known_heads import outlined_network
 from disinherit.client.dampening.one import make_successor
 from disinherit.client.dampening.problem import DampeningProblem
 from disinherit.client.dampening.resolution import resolve_problem
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.owner.failures import explain, one_line
-from disinherit.client.owner.owner import Owner, load_network
+from disinherit.client.owner.owner import Owner
 from disinherit.client.privacy.remaining import cleared_classes
 from disinherit.client.store.ledger import Forgotten
 from disinherit.client.store.objects import fishers_digest
@@ -36,6 +37,7 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import make_manifest
 from disinherit.common.tensors.identity import Manifest, manifest_digest
+from disinherit.common.tensors.stored import bytes_of, manifest_of
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -60,7 +62,7 @@ class _Member:
     """A model of a batch, with the inputs of its dampening."""
 
     origin: Snapshot
-    reference: dict[str, Tensor]
+    reference: Mapping[str, Tensor]
     inheritance: float | None
     scale: float
     cleared: tuple[int, ...]
@@ -144,7 +146,9 @@ class Stacking:
                 return
             if _layout(origin.manifest) != kind.layout:
                 return
-            reference = problem.reference(record, origin.fishers, origin.tensors)
+            device = torch.device("cpu")  # until they are stacked
+            lazy = problem.reference(record, origin.fishers, origin.tensors, device)
+            reference = dict(lazy)  # small enough for a batch
             own = problem.own(record, origin.fishers)
             inheritance = problem.inheritance(record, own)
             line = (record.id, *(entry.model_id for entry in self._owner.store.made_by(record.id)))
@@ -187,10 +191,15 @@ class Stacking:
         place = model.fisher, model.alike if model.HasField("alike") else None
         key = record.architecture, record.labels, place, structure
         if key not in self._kinds:
-            stored = self._owner.store.weights(record.id)
-            network = load_network(self._owner, record, stored)
-            if tied_names(network) != structure.ties:
-                return None
+            with self._owner.store.opened(record.id) as stored:
+                network, _ = outlined_network(self._owner, record, stored)
+                if tied_names(network) != structure.ties:
+                    return None
+                sizes = bytes_of(stored)
+                if sum(size for name, size in sizes.items() if name in packet.values) > BATCH_BYTES:
+                    self._kinds[key] = None  # tensor by tensor, one by one
+                    return None
+                layout = _layout(manifest_of(stored))
             try:
                 alike = self._inputs.alike(model)
                 problem = resolve_problem(
@@ -200,7 +209,7 @@ class Stacking:
                 self._kinds[key] = None
                 self._leave(None, record.id, error)
                 return None
-            self._kinds[key] = _Kind(problem, _layout(make_manifest(stored)), packet)
+            self._kinds[key] = _Kind(problem, layout, packet)
         return self._kinds[key]
 
     def _leave(self, kind: _Kind | None, model_id: str, error: Exception) -> None:

@@ -1,18 +1,21 @@
 """Dampening of one model with the merged Fisher of its roots. Nothing is stored."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from disinherit.client.dampening.logits import CachedLogits
+from disinherit.client.dampening.new_weights import LoadedOnce, NewWeights, copy_of
 from disinherit.client.dampening.repair import repair
 from disinherit.client.dampening.resolution import resolve_problem
 from disinherit.client.dampening.summaries import (
     FisherSummary,
     class_fishers,
     fisher_summary,
+    registered_summary,
     whole_fishers,
 )
 from disinherit.client.dampening.tuning import tune
@@ -26,10 +29,13 @@ from disinherit.client.privacy.remaining import (
     tuning_data,
 )
 from disinherit.common.fiun.comparing import scaled
-from disinherit.common.fiun.unlearning import StrengthGrid, clear_rows, unlearn_parameters
+from disinherit.common.fiun.streaming import unlearn_each
+from disinherit.common.fiun.unlearning import StrengthGrid, clear_rows
 from disinherit.common.graph.identifiers import successor_id
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.method import Method
+from disinherit.common.tensors.lazy import LazyTensors
+from disinherit.common.tensors.stored import kinds_of
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -69,11 +75,24 @@ def dampen_model(
         CheckpointError: if the stored weights are missing, damaged or do not fit the network.
         InputError: if a value of the method is out of range.
     """
+    with owner.store.opened(record.id) as stored:
+        return _dampened(owner, record, stored, packet, method, samples, request_id, alike)
+
+
+def _dampened(
+    owner: Owner,
+    record: ModelRecord,
+    stored: Mapping[str, Tensor],
+    packet: PackedFisher,
+    method: Method,
+    samples: Sequence[str] | None,
+    request_id: str,
+    alike: PackedFisher | None,
+) -> UnlearnedModel:
+    """Compute the dampened weights of a model; a large one is neither loaded nor held."""
     started = time.perf_counter()
-    stored = owner.store.weights(record.id)
-    network = load_network(owner, record, stored)
-    problem = resolve_problem(owner, record, network, packet, method, alike)
-    parameters = {name: stored[name].to(owner.device) for name in problem.names}
+    loaded = LoadedOnce(owner, record, stored)
+    problem = resolve_problem(owner, record, loaded.outline, packet, method, alike)
     load_seconds = time.perf_counter() - started
 
     started = time.perf_counter()
@@ -82,20 +101,24 @@ def dampen_model(
         _, retain = split_training_data(owner, record, samples)
         # The packet is of the root's weights, so a successor of the root is compared there, before
         # the changes of earlier requests.
-        there = _network_of_root(owner, record, network, problem.sources, line)
+        there = _network_of_root(owner, record, loaded.network, problem.sources, line)
         fishers = class_fishers(owner, record, there, problem.names, retain)
         summary = FisherSummary(fishers, method.scope)
         everything = training_data(owner, record) if method.reference == "all" else None
         if everything is not None:
             fishers = class_fishers(owner, record, there, problem.names, everything)
     else:
-        summary = fisher_summary(owner, record, network, problem.names, method.scope)
+        known = registered_summary(owner, record, problem.names)
+        summary = known or fisher_summary(
+            owner, record, loaded.network, problem.names, method.scope
+        )
         fishers = summary.fishers
-        if problem.whole_rows:
+        if problem.whole_rows and fishers.by_rows:
             fishers = whole_fishers(
-                owner, record, network, problem.names, fishers, problem.forgotten
+                owner, record, loaded.network, problem.names, fishers, problem.forgotten
             )
-    reference = problem.reference(record, fishers, parameters)
+    parameters = LazyTensors(problem.names, lambda name: copy_of(stored, name).to(owner.device))
+    reference = problem.reference(record, fishers, parameters, owner.device)
     own = problem.own(record, fishers)
     inheritance = problem.inheritance(record, own)
     scale = problem.scale(line, own, reference, tuned=True)
@@ -105,11 +128,12 @@ def dampen_model(
     tuned = None
     batches = tuning_data(owner, record, keep=problem.forgotten) if problem.tunable else None
     if batches is not None:
-        logits = CachedLogits(network, batches, frozenset(problem.names), owner.device)
+        names = frozenset(problem.names)
+        logits = CachedLogits(loaded.network, batches, names, owner.device)
         sweep = StrengthGrid(
-            parameters,
-            problem.forget,
-            scaled(reference, scale),
+            dict(parameters),
+            dict(problem.forget),
+            dict(scaled(reference, scale)),
             exponent=method.exponent,
             bound=method.bound,
             heads=problem.heads,
@@ -124,60 +148,68 @@ def dampen_model(
 
     started = time.perf_counter()
     cleared = cleared_classes(owner, record)
-    outcome = unlearn_parameters(
-        parameters,
-        problem.forget,
-        reference,
-        alpha=strength.alpha,
-        lam=strength.lam,
-        exponent=method.exponent,
-        bound=method.bound,
-        gauge=strength.gauge,
-        heads=problem.heads,
-        forgotten_rows=problem.rows,
-        cleared_rows=cleared,
-        in_place=True,  # the original values are not needed any more
-    )
-    result = pb.ModelResult(
-        model_id=record.id,
-        outcome=pb.OUTCOME_APPLIED,
-        remedy=pb.REMEDY_SUPPRESSED,
-        tuned=tuned is not None,
-        selections=[
-            pb.Selection(parameter=name, rows=rows.tolist(), total=parameters[name].numel())
-            for name, rows in outcome.selected.items()
-        ],
-        out_of_scope=problem.out_of_scope,
-        not_covered=problem.not_covered,
-        tied=problem.tied,
-        inheritance=inheritance,
-        scale=scale,
-    )
-    problem.report(strength, result)
-    changed = outcome.parameters
-    if method.repair_steps and outcome.selected_count:
-        kept = _kept(owner, record, samples)
-        if kept is not None:
-            result.repair_steps = method.repair_steps
-            changed = repair(
-                network,
-                changed,
-                kept,
-                problem.forgotten,
-                steps=method.repair_steps,
-                seed=request_seed(request_id, record.id),
-                device=owner.device,
-            )
-            # Training has changed the rows that they must lie below.
-            gone = [*(problem.rows or () if problem.taken_out else ()), *cleared]
-            clear_rows(changed, problem.heads, gone)
-    weights = dict(stored)
-    if outcome.selected_count:
-        weights |= problem.under_all_names(changed)
-    result.fisher_seconds = fisher_seconds
-    result.tune_seconds = tune_seconds
-    result.apply_seconds = load_seconds + time.perf_counter() - started
-    return UnlearnedModel(result, weights, summary, problem.doubt(len(record.labels), cleared))
+    with NewWeights(owner, record, stored, problem) as made:
+        selected = unlearn_each(
+            parameters,
+            problem.forget,
+            reference,
+            made.write,
+            alpha=strength.alpha,
+            lam=strength.lam,
+            exponent=method.exponent,
+            bound=method.bound,
+            gauge=strength.gauge,
+            heads=problem.heads,
+            forgotten_rows=problem.rows,
+            cleared_rows=cleared,
+        )
+        count = sum(int(counts.sum()) for counts in selected.values())
+        sizes = {name: math.prod(shape) for name, (_, shape) in kinds_of(stored).items()}
+        result = pb.ModelResult(
+            model_id=record.id,
+            outcome=pb.OUTCOME_APPLIED,
+            remedy=pb.REMEDY_SUPPRESSED,
+            tuned=tuned is not None,
+            selections=[
+                pb.Selection(parameter=name, rows=rows.tolist(), total=sizes[name])
+                for name, rows in selected.items()
+            ],
+            out_of_scope=problem.out_of_scope,
+            not_covered=problem.not_covered,
+            tied=problem.tied,
+            inheritance=inheritance,
+            scale=scale,
+        )
+        problem.report(strength, result)
+        if method.repair_steps and count:
+            kept = _kept(owner, record, samples)
+            if kept is not None:
+                result.repair_steps = method.repair_steps
+                changed = repair(
+                    loaded.network,
+                    made.in_scope(),
+                    kept,
+                    problem.forgotten,
+                    steps=method.repair_steps,
+                    seed=request_seed(request_id, record.id),
+                    device=owner.device,
+                )
+                # Training has changed the rows that they must lie below.
+                gone = [*(problem.rows or () if problem.taken_out else ()), *cleared]
+                clear_rows(changed, problem.heads, gone)
+                for name, value in changed.items():
+                    made.write(name, value)
+        result.fisher_seconds = fisher_seconds
+        result.tune_seconds = tune_seconds
+        result.apply_seconds = load_seconds + time.perf_counter() - started
+        return UnlearnedModel(
+            result,
+            made.weights() if count else made.before(),
+            summary,
+            problem.doubt(len(record.labels), cleared),
+            changed=made.changed(),
+            staged=made.staged,
+        )
 
 
 def _network_of_root(

@@ -13,6 +13,7 @@ from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fiun.unlearning import is_lowest, rows_end_at_bottom
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import MergeRule, Reference
+from disinherit.common.tensors.lazy import mapped, select_names
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -93,14 +94,19 @@ class DampeningProblem:
         return self.rows if len(self.forgotten) < 2 or self.taken_out else None
 
     def reference(
-        self, record: ModelRecord, fishers: ClassFishers, parameters: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+        self,
+        record: ModelRecord,
+        fishers: ClassFishers,
+        parameters: Mapping[str, Tensor],
+        device: torch.device,
+    ) -> Mapping[str, Tensor]:
         """Return F_ref: over the retained classes, or over all own training data (the paper's).
 
         Args:
             record: the model.
             fishers: its Fisher sums.
             parameters: its parameters in scope.
+            device: where to compare.
 
         Raises:
             FisherError: if the reference would be empty.
@@ -118,7 +124,8 @@ class DampeningProblem:
                 "only in the head's rows of these classes, or take reference 'all'."
             )
         fisher = fishers.excluding(left_out, self._own_rows) if left_out else fishers.total()
-        return {name: fisher.values[name].to(value.device) for name, value in parameters.items()}
+        chosen = select_names(fisher.values, parameters)
+        return mapped(chosen, lambda value: value.to(device))
 
     def is_root(self, line: Collection[str]) -> bool:
         """Whether a model is the root itself, or a version that unlearning made from it.

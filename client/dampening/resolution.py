@@ -60,7 +60,11 @@ def resolve_problem(
     own = dict(network.named_parameters())
     names = tuple(name for name in own if name in aligned)
     out_of_scope = tuple(sorted(aligned.keys() - set(names)))
-    _check_fits(record, packet, own, {name: aligned[name] for name in names}, out_of_scope)
+    shapes = {
+        name: packet.factors[name].shape if name in packet.factors else tuple(aligned[name].shape)
+        for name in names
+    }
+    _check_fits(record, packet, own, shapes, out_of_scope)
     known = [name for name in packet.classes if name in record.labels]
     forgotten = tuple(class_indices(record.labels, known))
     head = [name for name in fisher.head if name in names]
@@ -209,7 +213,7 @@ def _check_fits(
     record: ModelRecord,
     packet: PackedFisher,
     parameters: Mapping[str, Tensor],
-    forget: Mapping[str, Tensor],
+    forget: Mapping[str, Sequence[int]],
     out_of_scope: Sequence[str],
 ) -> None:
     roots = ", ".join(packet.sources) or "an unknown root"
@@ -218,10 +222,10 @@ def _check_fits(
             f"Expected a Fisher packet for parameters of model {record.id!r}, but that of {roots} "
             f"is for {', '.join(out_of_scope) or 'none'}, which the model does not have."
         )
-    for name, value in forget.items():
-        if value.shape != parameters[name].shape:
+    for name, shape in forget.items():
+        if tuple(shape) != parameters[name].shape:
             raise FisherError(
                 f"Expected a Fisher of shape {list(parameters[name].shape)} for parameter {name!r} "
-                f"as in model {record.id!r}, but that of {roots} has {list(value.shape)}. Unlearn "
+                f"as in model {record.id!r}, but that of {roots} has {list(shape)}. Unlearn "
                 "in a scope that both have in common."
             )

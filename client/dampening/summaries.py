@@ -12,19 +12,31 @@ from torch import nn
 from disinherit.client.dampening.known_heads import find_structure
 from disinherit.client.owner.batches import ShrinkingBatches
 from disinherit.client.owner.failures import explain
-from disinherit.client.owner.owner import Batches, KeepsCurvature, Owner, load_network
+from disinherit.client.owner.owner import (
+    Batches,
+    KeepsCurvature,
+    Owner,
+    load_network,
+    outline_network,
+)
 from disinherit.client.privacy.policy import OPEN, ReleasePolicy, policy_of
 from disinherit.client.privacy.remaining import training_data, without_cleared
 from disinherit.client.store.structure import Structure, tied_names
 from disinherit.common.curvature.ekfac import measure
+from disinherit.common.encodings import SummaryForm
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fisher.diagonal import fisher_diagonal
+from disinherit.common.fisher.factors import is_shortened
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import FisherScale, ModelRecord
+from disinherit.common.limits import clipped
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
 from disinherit.v1 import unlearning_pb2 as pb
+
+MOST_EXACT = 2**28
+"""Most numbers, over all classes, of sums that are kept exactly by default: 1 GiB in float32."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +76,12 @@ def register(owner: Owner, task: pb.RegisterTask, policy: ReleasePolicy = OPEN) 
 
 
 def fisher_summary(
-    owner: Owner, record: ModelRecord, network: nn.Module, names: Sequence[str], scope: str = ""
+    owner: Owner,
+    record: ModelRecord,
+    network: nn.Module,
+    names: Sequence[str],
+    scope: str = "",
+    form: SummaryForm | None = None,
 ) -> FisherSummary:
     """Return the registered per-class Fisher sums of a model, else compute them.
 
@@ -74,22 +91,24 @@ def fisher_summary(
         network: its module with its weights.
         names: parameters that the summary must cover.
         scope: name of these parameters in a new summary.
+        form: form of a new summary; `None` for that of the owner's policy.
 
     Raises:
         FisherError: if no summary covers them and the training data is gone or unusable.
         CheckpointError: if the registered summary is missing on disk or damaged.
     """
-    registered = _covering(owner, record, names)
+    registered = registered_summary(owner, record, names)
     if registered is not None:
         return registered
     batches = training_data(owner, record)
     if batches is None:
         raise FisherError(
-            f"Expected a registered Fisher summary of model {record.id!r} for {', '.join(names)}, "
-            "or its training data, but the owner has neither. Register the summary while the data "
-            "exists."
+            f"Expected a registered Fisher summary of model {record.id!r} for "
+            f"{clipped(', '.join(names))}, or its training data, but the owner has neither. "
+            "Register the summary while the data exists."
         )
-    return FisherSummary(class_fishers(owner, record, network, names, batches), scope)
+    fishers = class_fishers(owner, record, network, names, batches, form=form)
+    return FisherSummary(fishers, scope)
 
 
 def class_fishers(
@@ -100,6 +119,7 @@ def class_fishers(
     batches: Batches,
     clip_norm: float = 0.0,
     apart: Collection[int] | None = None,
+    form: SummaryForm | None = None,
 ) -> ClassFishers:
     """Compute the per-class Fisher sums of a model over some of its data.
 
@@ -112,10 +132,12 @@ def class_fishers(
         clip_norm: bound on each sample's squared gradient (`fisher_diagonal`); 0 for none.
         apart: the only classes with separate sums, over all rows of the head (`fisher_diagonal`);
             `None` for every class.
+        form: exact or factored; `None` for that of the owner's policy.
 
     Raises:
         FisherError: if the data is unusable.
     """
+    factored = _is_factored(form or policy_of(owner).summaries, record, network, names)
     return ShrinkingBatches(batches).run(
         lambda fitting: fisher_diagonal(
             network.to(owner.device),
@@ -123,11 +145,23 @@ def class_fishers(
             scope=names,
             per_class=True,
             apart=apart,
+            factored=factored,
             num_classes=len(record.labels),
             device=owner.device,
             clip_norm=clip_norm or None,
         )
     )
+
+
+def _is_factored(
+    form: SummaryForm, record: ModelRecord, network: nn.Module, names: Sequence[str]
+) -> bool:
+    """Whether sums below the head are kept as those of rows and columns."""
+    if form is SummaryForm.AUTO:
+        matrices = (network.get_parameter(name).shape for name in names)
+        values = sum(shape.numel() for shape in matrices if is_shortened(shape))
+        return len(record.labels) * values > MOST_EXACT
+    return form is SummaryForm.FACTORED
 
 
 def whole_fishers(
@@ -167,8 +201,19 @@ def whole_fishers(
     return class_fishers(owner, record, network, names, batches, apart=classes)
 
 
-def _covering(owner: Owner, record: ModelRecord, names: Sequence[str]) -> FisherSummary | None:
-    """Return the registered summary if it covers all given parameters."""
+def registered_summary(
+    owner: Owner, record: ModelRecord, names: Sequence[str]
+) -> FisherSummary | None:
+    """Return the registered summary if it covers all given parameters.
+
+    Args:
+        owner: the owner of the model.
+        record: the model.
+        names: the parameters.
+
+    Raises:
+        CheckpointError: if it is missing on disk or damaged.
+    """
     registered = owner.store.fishers(record.id)
     if registered is None or not set(names) <= registered[0].sums.keys():
         return None
@@ -181,11 +226,11 @@ def _registered(
 ) -> ModelRecord:
     if owner.store.destroyed(record.id) is not None:
         return record
-    network = owner.network(record)
+    network = outline_network(owner, record)
     kept = owner.store.structure(record.id)
     if kept is None or kept.ties != tied_names(network):
-        network = load_network(owner, record, owner.store.weights(record.id))
-        kept = find_structure(owner, record, network)
+        with owner.store.opened(record.id) as weights:
+            kept = find_structure(owner, record, load_network(owner, record, weights))
         if kept.seen:
             owner.store.set_structure(record.id, kept)
     if is_head_scope(scope) and kept.head is None:
@@ -193,12 +238,14 @@ def _registered(
             return record
         raise ScopeError(kept.reason)
     names = resolve_scope(network, scope, kept.head)
-    summary = _covering(owner, record, names)
+    summary = registered_summary(owner, record, names)
     if summary is None:
         if training_data(owner, record) is None:
             return record
-        network = load_network(owner, record, owner.store.weights(record.id))
-        summary = fisher_summary(owner, record, network, names, scope)
+        with owner.store.opened(record.id) as weights:
+            loaded = load_network(owner, record, weights)
+        summary = fisher_summary(owner, record, loaded, names, scope, policy.summaries)
+        del loaded
         record = owner.store.set_fishers(record.id, summary.fishers, scope)
     _register_curvature(owner, record)
     return replace(record, fisher_scale=_scale(summary, policy, network, kept))
@@ -211,7 +258,8 @@ def _register_curvature(owner: Owner, record: ModelRecord) -> None:
     batches = training_data(owner, record)
     if batches is None or owner.store.has_curvature(record.id):
         return
-    network = load_network(owner, record, owner.store.weights(record.id))
+    with owner.store.opened(record.id) as weights:
+        network = load_network(owner, record, weights)
     names = resolve_scope(network, "all")
     curvature = ShrinkingBatches(batches).run(
         lambda fitting: measure(network, names, fitting, owner.device)

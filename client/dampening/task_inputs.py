@@ -26,7 +26,7 @@ from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
-from disinherit.common.tensors.files import spilled
+from disinherit.common.tensors.stored import spilled
 from disinherit.common.tensors.writing import TensorWriter
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.common.wire.samples import SampleDigests, samples_of
@@ -94,7 +94,7 @@ class TaskInputs:
         self.task = task
         self.method = Method.from_proto(task.method)
         self.acceptance = acceptance.stricter(acceptance_of(owner))
-        self._fishers = _Cache[PackedFisher](lambda one: _size(one.values))
+        self._fishers = _Cache[PackedFisher](lambda one: one.nbytes)
         self._changes: dict[tuple[int, str], PackedDelta] = {}
         self._spilled: dict[tuple[int, str], Mapping[str, Tensor]] = {}
         self._updates: dict[str, RootUpdate | str] = {}
@@ -322,7 +322,3 @@ class TaskInputs:
                 f"{model.model_id!r}, but got {index}."
             )
         return self.task.fishers[index]
-
-
-def _size(values: Mapping[str, Tensor]) -> int:
-    return sum(value.nbytes for value in values.values())

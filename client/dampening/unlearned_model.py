@@ -8,7 +8,7 @@ from torch import Tensor
 
 from disinherit.client.dampening.summaries import FisherSummary
 from disinherit.common.tensors.checkpoints import weights_digest
-from disinherit.common.tensors.writing import TensorWriter
+from disinherit.common.tensors.shards import ShardWriter
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -39,7 +39,7 @@ class UnlearnedModel:
     exact: bool = False
     changed: bool | None = None
     cleared: bool = False
-    staged: TensorWriter | None = None
+    staged: ShardWriter | None = None
     keeps_summary: bool = False
 
     def __enter__(self) -> Self:

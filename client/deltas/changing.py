@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from torch import Tensor
 from torch.nn import functional as F
 
-from disinherit.client.dampening.known_heads import any_data, find_structure
+from disinherit.client.dampening.known_heads import find_structure, outlined_network
 from disinherit.client.dampening.summaries import FisherSummary
 from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.dampening.unlearned_model import UnlearnedModel
@@ -36,14 +36,21 @@ from disinherit.client.owner.owner import MakesAgain, Owner, load_network
 from disinherit.client.privacy.remaining import tuning_data
 from disinherit.client.roots.replay import checked
 from disinherit.client.roots.unseen import outputs
-from disinherit.client.store.structure import Structure, tied_names
+from disinherit.client.store.structure import Structure
 from disinherit.common.curvature.attenuation import attenuated
 from disinherit.common.deltas.alternatives import alternatives_to
 from disinherit.common.deltas.changes import add
 from disinherit.common.graph.labels import has_classes
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.tensors.files import kinds_of
-from disinherit.common.tensors.writing import TensorWriter
+from disinherit.common.tensors.lazy import (
+    is_divided,
+    row_blocks,
+    rows_of,
+    select_names,
+    shape_of,
+)
+from disinherit.common.tensors.shards import ShardWriter
+from disinherit.common.tensors.stored import kinds_of
 from disinherit.common.wire.messages import packets_for
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -92,7 +99,7 @@ def change_model(
     if had.keys() >= made:
         return _had_all(owner, record, model, packets, made, had, result)
     with owner.store.opened(record.id) as weights, ExitStack() as failing:
-        staged = failing.enter_context(owner.store.stage(kinds_of(weights)))
+        staged = failing.enter_context(owner.store.stage(kinds_of(weights), record.id))
         changed = _change(inputs, record, model, samples, packets, had, result, weights, staged)
         if isinstance(changed, UnlearnedModel) and changed.staged is not None:
             failing.pop_all()  # it is closed with the model
@@ -109,7 +116,7 @@ def _change(
     had: Mapping[Made, bool],
     result: pb.ModelResult,
     weights: Mapping[str, Tensor],
-    staged: TensorWriter,
+    staged: ShardWriter,
 ) -> UnlearnedModel | RefusedModel:
     """Write the new weights of a model tensor by tensor, where it does not have all changes."""
     owner, task = inputs.owner, inputs.task
@@ -220,19 +227,13 @@ def _described(
 ) -> tuple[Structure, Collection[str]]:
     """Return the structure of a model and its names in scope; its network is not kept."""
     owner = inputs.owner
-    network, kept = owner.network(record), owner.store.structure(record.id)
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    fits = shapes == {name: tuple(shape) for name, (_, shape) in kinds_of(weights).items()}
-    known = kept is not None and kept.ties == tied_names(network)
-    if not fits or (not known and any_data(owner, record) is not None):
-        del network  # before there is another one
-        network = load_network(owner, record, weights)
+    network, _ = outlined_network(owner, record, weights)
     structure = find_structure(owner, record, network)
     return structure, in_scope(inputs.method.scope, network, structure, list(weights))
 
 
 def _write(
-    staged: TensorWriter,
+    staged: ShardWriter,
     weights: Mapping[str, Tensor],
     origin: Mapping[str, Tensor],
     shares: Sequence[tuple[Mapping[str, Tensor], float]],
@@ -251,21 +252,48 @@ def _write(
     counts: dict[str, int] = {}
     for names in dict.fromkeys(tied.get(name, (name,)) for name in weights):
         given = [
-            ({name: change[name] for name in names if name in change}, coefficient)
+            (select_names(change, [name for name in names if name in change]), coefficient)
             for change, coefficient in shares
             if any(name in change for name in names)
         ]
+        if not given and origin is weights:
+            for name in names:
+                staged.keep(name, weights)
+            continue
         values = {name: origin[name] for name in names[: 1 if given else None]}
         if origin is not weights:
             for name, value in values.items():
                 counts[name] = int((value != weights[name]).sum())
         if given:
             values = dict.fromkeys(names, values[names[0]])
-            for name, count in add(values, given, [names]).items():
-                counts[name] = max(count, counts.get(name, 0))
+            count = _add(values, given, names)
+            counts[names[0]] = max(count, counts.get(names[0], 0))
         for name, value in values.items():
             staged.write(name, value)
     return counts
+
+
+def _add(
+    values: Mapping[str, Tensor],
+    given: Sequence[tuple[Mapping[str, Tensor], float]],
+    names: Sequence[str],
+) -> int:
+    """Add changes to a parameter under all its names, and return how many values changed.
+
+    A large change is decoded block by block.
+    """
+    parts = [(change, next(iter(change)), coefficient) for change, coefficient in given]
+    shape = values[names[0]].shape
+    if not any(is_divided(change, name) for change, name, _ in parts) or any(
+        len(change) > 1 or tuple(shape_of(change, name)) != shape for change, name, _ in parts
+    ):
+        return sum(add(values, given, [names]).values())
+    count = 0
+    for rows in row_blocks(shape):
+        block = {name: value[rows] for name, value in values.items()}
+        some = [({name: rows_of(change, name, rows)}, share) for change, name, share in parts]
+        count += sum(add(block, some, [names]).values())
+    return count
 
 
 def _had_all(

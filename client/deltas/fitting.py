@@ -15,6 +15,7 @@ from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
+from disinherit.common.tensors.lazy import blocks_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_SHARE = 1 + 1e-6
@@ -139,7 +140,8 @@ def check_length(
         FisherError: if it is too long.
     """
     for kind in (False, True):
-        added = share * length(change[n] for n in change if is_running_statistic(n) is kind)
+        names = [name for name in change if is_running_statistic(name) is kind]
+        added = share * length(value for name in names for (value,) in blocks_of(change, name=name))
         if not added:
             continue
         own = 0.0

@@ -21,8 +21,8 @@ from disinherit.client.deltas.repeating import (
 from disinherit.client.store.structure import Structure
 from disinherit.common.deltas.changes import is_running_statistic
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.tensors.files import without_values
-from disinherit.common.tensors.lazy import LazyTensors
+from disinherit.common.tensors.lazy import select_names
+from disinherit.common.tensors.stored import without_values
 from disinherit.v1 import unlearning_pb2 as pb
 
 LEAST_LEFT = 0.5
@@ -122,7 +122,7 @@ def inherited(
         values = fitting(change, record, inputs.method.scope, result)
         if trained:  # statistics of its own data are computed again
             own = [name for name in values if not is_running_statistic(name)]
-            values = LazyTensors(own, values.__getitem__)
+            values = select_names(values, own)
         check_length(values, share.coefficient, weights, root)
         shares.append((values, share.coefficient))
     if len(unchanged) == len(packets):

@@ -20,7 +20,7 @@ from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.recipes import Recipe, as_recipe
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.recipes.computing import Parent, compute
-from disinherit.common.tensors.files import kinds_of
+from disinherit.common.tensors.stored import kinds_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 _log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from disinherit.client.store.structure import Structure
 from disinherit.common.errors import NoSamplesError
 from disinherit.common.fiun.unlearning import clear_rows
 from disinherit.common.graph.records import ModelRecord
-from disinherit.common.tensors.writing import TensorWriter
+from disinherit.common.tensors.shards import ShardWriter
 from disinherit.v1 import unlearning_pb2 as pb
 
 
@@ -33,7 +33,7 @@ def settle_in(
     inputs: TaskInputs,
     record: ModelRecord,
     structure: Structure,
-    staged: TensorWriter,
+    staged: ShardWriter,
     samples: Sequence[str] | None,
     scope: Collection[str],
     result: pb.ModelResult,
@@ -92,7 +92,7 @@ def settle_in(
 
 
 def clear_again(
-    owner: Owner, record: ModelRecord, structure: Structure, staged: TensorWriter
+    owner: Owner, record: ModelRecord, structure: Structure, staged: ShardWriter
 ) -> None:
     """Put rows of the head that earlier requests took out at its bottom again.
 

@@ -131,10 +131,7 @@ def _load(name: str, task: str | None, given: Collection[str] = ()) -> nn.Module
 
 
 def without_weights(model: nn.Module) -> nn.Module:
-    """Return a copy of a model whose parameters take no memory; buffers keep their values.
-
-    A deep copy of it has parameters of the same shapes, dtypes and flags, with any values.
-    """
+    """Return a copy of a model whose parameters take no memory; buffers keep their values."""
     kept = [(parameter, parameter.data) for parameter in model.parameters()]
     try:
         for parameter, value in kept:
@@ -151,8 +148,8 @@ def without_weights(model: nn.Module) -> nn.Module:
 
 def with_weights(hollow: nn.Module) -> nn.Module:
     """Return a copy of a model of `without_weights`, with room for weights."""
-    model = copy.deepcopy(hollow)
+    model = without_weights(hollow)  # a deep copy would have memory for each parameter
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.data = parameter.data.contiguous()
+            parameter.data = torch.zeros(parameter.shape, dtype=parameter.dtype)
     return model

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
@@ -82,9 +83,12 @@ def own_name(name: str) -> str | None:
 
 
 def own_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors in use of a model, by own names, each once, detached and on the CPU."""
-    places = _places(base_of(model))
-    return {one.own: one.tensor.detach().cpu() for one in places.values() if one.listed}
+    """Return the tensors in use of a model, by own names, each once, detached and on the CPU.
+
+    Those of a model without any, on the device `meta`, stay there.
+    """
+    found = {one.own: one.tensor.detach() for one in _places(base_of(model)).values() if one.listed}
+    return {name: value if value.is_meta else value.cpu() for name, value in found.items()}
 
 
 def without_tied_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,3 +167,23 @@ class OwnNames:
             elif places[name].own in weights:
                 given[name] = weights[places[name].own]
         return super().load_state_dict(given, *args, **named)  # type: ignore[misc]
+
+    def load_each(self, weights: Mapping[str, Tensor]) -> None:
+        """Load tensors by own names one by one: no second copy of the model is in memory.
+
+        Raises:
+            RuntimeError: if names or shapes differ, as `load_state_dict` does.
+        """
+        listed = [one for one in _places(cast("nn.Module", self)).values() if one.listed]
+        if {one.own for one in listed} != weights.keys():
+            self.load_state_dict(dict(weights))
+            return
+        with torch.no_grad():
+            for one in listed:
+                value = weights[one.own]
+                if value.shape != one.tensor.shape:
+                    raise RuntimeError(
+                        f"size mismatch for {one.own}: {list(value.shape)} are given, and the "
+                        f"model has {list(one.tensor.shape)}."
+                    )
+                one.tensor.copy_(value)

@@ -20,21 +20,18 @@ from disinherit.client.huggingface.batches import (
 from disinherit.client.huggingface.cards import supersede_card, write_card
 from disinherit.client.huggingface.forms import Form, answering, original
 from disinherit.client.huggingface.kept_models import KeptModel, Retrain
-from disinherit.client.huggingface.models import (
-    find_folder,
-    load_model,
-    with_weights,
-    without_weights,
-)
+from disinherit.client.huggingface.models import with_weights, without_weights
 from disinherit.client.huggingface.names import own_weights, trainable, without_tied_names
 from disinherit.client.huggingface.quantised import is_quantised_config
 from disinherit.client.huggingface.saving import save_model
+from disinherit.client.huggingface.sources import ModelSource, opened_source
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
 from disinherit.common.errors import DataError, InputError
 from disinherit.common.graph.records import ModelRecord, Provenance
 from disinherit.common.models.scope import architecture_fingerprint
-from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.tensors.identity import manifest_digest
+from disinherit.common.tensors.stored import manifest_of, without_values
 
 
 class HuggingFaceOwner:
@@ -114,66 +111,62 @@ class HuggingFaceOwner:
             raise InputError(
                 f"Expected an id without '~', which begins that of a request, but got {model_id!r}."
             )
-        if isinstance(model, nn.Module):
-            if getattr(model, "hf_quantizer", None) is not None:
-                raise InputError(
-                    f"Expected the folder of quantised model {model_id!r}, but got the model "
-                    "itself. Write it with save_pretrained."
+        data = {"training": training, "tuning": tuning, "evaluation": evaluation}
+        with opened_source(model_id, model) as source:
+            loaders: dict[str, DataLoader[Any] | None] = dict.fromkeys(data)
+            form: Form | None = None
+            for what, rows in data.items():
+                if rows is not None:
+                    made = make_loader(
+                        rows, source.model, collate=collate, batch_size=batch_size, form=form
+                    )
+                    loaders[what], form = made, pairs_of(made).form
+            if form is None:
+                raise DataError(
+                    f"Expected some data of model {model_id!r}, to see how it is called, but got "
+                    "none. Give a few rows as evaluation data."
                 )
-            folder, loaded = None, model
-        else:
-            folder = find_folder(model)
-            loaded = load_model(folder)
-        loaders: dict[str, DataLoader[Any] | None] = {}
-        form: Form | None = None
-        for what, data in (
-            ("training", training),
-            ("tuning", tuning),
-            ("evaluation", evaluation),
-        ):
-            loaders[what] = None
-            if data is not None:
-                made = make_loader(data, loaded, collate=collate, batch_size=batch_size, form=form)
-                loaders[what], form = made, pairs_of(made).form
-        if form is None:
-            raise DataError(
-                f"Expected some data of model {model_id!r}, to see how it is called, but got none. "
-                "Give a few rows as evaluation data."
+            self._kept[model_id] = KeptModel(
+                hollow=trainable(without_weights(source.model)),
+                form=form,
+                column=ids,
+                retrain=retrain,
+                folder=source.folder,
+                origin="" if source.folder is None else str(model),
+                curvature=curvature,
+                **loaders,
             )
-        kept = KeptModel(
-            hollow=trainable(without_weights(loaded)),
-            form=form,
-            column=ids,
-            retrain=retrain,
-            folder=folder,
-            origin="" if folder is None else str(model),
-            curvature=curvature,
-            **loaders,
-        )
-        weights = own_weights(loaded)
-        self._kept[model_id] = kept
-        known = {record.id: record for record in self.store.records()}
-        digest = weights_digest(weights)
-        if model_id in known and known[model_id].digest == digest:
-            return known[model_id]
+            return self._register(model_id, source, self._kept[model_id])
+
+    def _register(self, model_id: str, source: ModelSource, kept: KeptModel) -> ModelRecord:
+        """Store a model, unless it is there, and return its record."""
+        digest = manifest_digest(manifest_of(source.weights))
+        for record in self.store.records():
+            if (record.id, record.digest) == (model_id, digest):
+                return record
         provenance = None
         if kept.training is not None:
-            provenance = Provenance("rows", count_classes(kept.training, form.labels))
+            provenance = Provenance("rows", count_classes(kept.training, kept.form.labels))
         record = ModelRecord(
             id=model_id,
             owner=self.store.owner,
-            architecture=architecture_fingerprint(weights),
-            labels=form.labels,
+            architecture=architecture_fingerprint(without_values(source.weights, source.weights)),
+            labels=kept.form.labels,
             digest=digest,
             created_us=time.time_ns() // 1000,
             provenance=provenance,
         )
-        return self.store.add(record, weights)
+        return self.store.add(record, source.weights)
 
     def network(self, record: ModelRecord) -> nn.Module:
         """Return a module of the model's architecture; its weights are overwritten."""
         kept = self._of(record)
         return answering(with_weights(kept.hollow), kept.form)
+
+    def outline(self, record: ModelRecord) -> nn.Module:
+        """Return a module of the model's architecture whose parameters take no memory."""
+        kept = self._of(record)
+        return answering(without_weights(kept.hollow), kept.form)
 
     def training_data(self, record: ModelRecord) -> Batches | None:
         """Return exactly the data of the model's direct training; `None` if it is gone."""
@@ -264,8 +257,9 @@ class HuggingFaceOwner:
         record = self.store.record(model_id)
         kept = self._of(record)
         whole = with_weights(kept.hollow)
-        inner = answering(whole, kept.form)
-        inner.load_state_dict(self.store.weights(model_id))
+        inner: Any = answering(whole, kept.form)
+        with self.store.opened(model_id) as weights:
+            inner.load_each(weights)
         original(inner)
         return whole.eval()
 
@@ -340,15 +334,14 @@ class HuggingFaceOwner:
         made_by = self.store.made_by(record.id)
         if not made_by:
             return False
-        before = self.store.weights(made_by[-1].model_id)
-        after = self.store.weights(record.id)
-        inner = answering(with_weights(kept.hollow), kept.form)
+        inner = self.outline(record)
         trained = {name for name, value in inner.named_parameters() if value.requires_grad}
-        return any(
-            not torch.equal(value, after[name])
-            for name, value in before.items()
-            if name not in trained
-        )
+        with (
+            self.store.opened(made_by[-1].model_id) as before,
+            self.store.opened(record.id) as after,
+        ):
+            lines, others = manifest_of(before), manifest_of(after)
+        return any(line != others[name] for name, line in lines.items() if name not in trained)
 
     def _of(self, record: ModelRecord) -> KeptModel:
         name = record.id.partition("~")[0]

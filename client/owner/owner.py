@@ -135,6 +135,32 @@ class MakesAgain(Owner, Protocol):
         ...
 
 
+@runtime_checkable
+class OutlinesNetworks(Owner, Protocol):
+    """An owner that can give a module without weights, for what depends on structure alone.
+
+    With it, a large model is changed without memory for its weights.
+    """
+
+    def outline(self, record: ModelRecord) -> nn.Module:
+        """Return `network(record)` with parameters that take no memory."""
+        ...
+
+
+def outline_network(owner: Owner, record: ModelRecord) -> nn.Module:
+    """Return a module of a model's architecture, of which the weights are of no use."""
+    return owner.outline(record) if isinstance(owner, OutlinesNetworks) else owner.network(record)
+
+
+@runtime_checkable
+class LoadsEach(Protocol):
+    """A module that loads weights one by one, so that no second copy of them is in memory."""
+
+    def load_each(self, weights: Mapping[str, Tensor]) -> None:
+        """Load weights as `load_state_dict` does, each when it is asked for."""
+        ...
+
+
 def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]) -> nn.Module:
     """Return a model's network with given weights, in eval mode on the owner's device.
 
@@ -148,7 +174,11 @@ def load_network(owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor
     """
     network = owner.network(record)
     try:
-        if isinstance(weights, dict) or not _loads_piecewise(network, weights):
+        if isinstance(weights, dict):
+            network.load_state_dict(weights)
+        elif isinstance(network, LoadsEach):
+            network.load_each(weights)
+        elif not _loads_piecewise(network, weights):
             network.load_state_dict(dict(weights))
     except RuntimeError as error:
         raise CheckpointError(

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from disinherit.common.encodings import Encoding
+from disinherit.common.encodings import Encoding, SummaryForm
 from disinherit.common.errors import InputError, WithheldError
 from disinherit.common.fields import settle
 from disinherit.common.settings import check
@@ -31,6 +31,8 @@ class ReleasePolicy:
             `min_forget_samples`, as a change reveals more.
         delta_root_methods: root methods whose changes may be released; empty for all.
         release_deltas: whether changes of roots may be released at all.
+        summaries: form of new Fisher summaries below the head: `exact`, `factored`, or `auto`, for
+            exact ones up to 2²⁸ values.  What is released of a factored summary is factored, too.
 
     Raises:
         InputError: if a value has another type or is out of range.
@@ -44,6 +46,7 @@ class ReleasePolicy:
     delta_min_samples: int = 1
     delta_root_methods: tuple[str, ...] = ()
     release_deltas: bool = True
+    summaries: SummaryForm = SummaryForm.AUTO
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -83,6 +86,7 @@ class ReleasePolicy:
             min_forget_samples=max(self.min_forget_samples, other.min_forget_samples),
             max_sample_share=min(self.max_sample_share, other.max_sample_share),
             encoding=self.encoding.shorter(other.encoding),
+            summaries=self.summaries.shorter(other.summaries),
             clip_norm=min(bounds, default=0.0),
             noise_multiplier=max(self.noise_multiplier, other.noise_multiplier),
             delta_min_samples=max(self.delta_min_samples, other.delta_min_samples),

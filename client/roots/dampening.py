@@ -50,11 +50,13 @@ class RootDampening:
         )
         del network
         method = replace(problem.method, mechanism="fisher")
-        dampened = dampen_model(owner, record, packet, method, problem.samples, problem.request_id)
+        args = owner, record, packet, method, problem.samples, problem.request_id
+        with dampen_model(*args) as dampened:
+            weights = dict(dampened.weights)
         chosen = sum(sum(one.rows) for one in dampened.result.selections)
         total = sum(one.total for one in dampened.result.selections)
         return UnlearnedRoot(
-            dict(dampened.weights),
+            weights,
             steps=dampened.result.repair_steps,
             note=f"{chosen} of {total} values dampened",
         )

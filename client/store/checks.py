@@ -8,9 +8,8 @@ from disinherit.client.store.ledger import Commit, Destruction, LedgerEntry, Rol
 from disinherit.common.errors import FisherError, StoreError
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.graph.records import ModelRecord, ModelStatus
-from disinherit.common.tensors.checkpoints import make_manifest
 from disinherit.common.tensors.identity import Manifest, manifest_digest
-from disinherit.common.tensors.writing import WrittenTensors
+from disinherit.common.tensors.stored import manifest_of
 
 
 def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]) -> Manifest:
@@ -31,11 +30,7 @@ def check_version(owner: str, record: ModelRecord, weights: Mapping[str, Tensor]
         raise StoreError(
             f"Expected a model of {owner!r}, but got {record.id!r} of {record.owner!r}."
         )
-    manifest: Manifest
-    if isinstance(weights, WrittenTensors):
-        manifest = weights.writer.manifest
-    else:
-        manifest = make_manifest(weights)
+    manifest = manifest_of(weights)
     digest = manifest_digest(manifest)
     if digest != record.digest:
         raise StoreError(

@@ -76,7 +76,7 @@ def _bury_one(
     if index.destruction(entry.successor_id) is None:
         # The successor must be intact before its origin is removed.
         what = f"weights of model {entry.successor_id!r}"
-        objects.get(entry.digest_after, what, index.part(entry.digest_after))
+        objects.verify(entry.digest_after, what, index.part(entry.digest_after))
     holder = index.other_holder(digest, model_id)
     made = Destruction(request_id, model_id, digest, holder, request_digest)
     index.append_destruction(made)
@@ -95,6 +95,5 @@ def _write_out(index: Index, objects: Objects) -> None:
             obsolete.add(part.pack)
     for part in dependent:
         if not index.holds(part.base) or (part.pack and part.pack in obsolete):
-            tensors = objects.get(part.digest, f"object {part.digest}", part)
-            objects.put(part.digest, tensors)
+            objects.write_out(part)
             index.written_out(part.digest)

@@ -1,5 +1,6 @@
 """Files of a `ModelStore`: weights, Fisher summaries and curvature, each named by its digest."""
 
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -16,9 +17,19 @@ from disinherit.common.tensors.checkpoints import (
     make_manifest,
     weights_digest,
 )
-from disinherit.common.tensors.files import Kind, StoredTensors, TensorFile
+from disinherit.common.tensors.files import Kind, TensorFile
 from disinherit.common.tensors.identity import Manifest, manifest_digest
-from disinherit.common.tensors.writing import TensorWriter, WrittenTensors, write_tensors
+from disinherit.common.tensors.shards import (
+    ShardFiles,
+    ShardWriter,
+    WrittenTensors,
+    list_path,
+    shard_path,
+    shards_of,
+)
+from disinherit.common.tensors.stored import StoredTensors, kinds_of
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +51,12 @@ class Delta:
     cleared: tuple[int, ...] = ()
 
 
-_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|shards)")
 _SUM = "sum."
 _COUNTS = "counts"
 _CLASSES = "classes"
 _OTHERS = "others."
+_COLUMNS = "columns."
 _BEHIND = "behind"
 
 
@@ -66,7 +78,8 @@ class Scope:
 class Objects:
     """Content-addressed safetensors files in one folder.
 
-    An object with a `Delta` has no file of its own.
+    A large object has several, its shards, and a list of them; objects share shards.  An object
+    with a `Delta` has no file of its own.
 
     Args:
         folder: an existing folder.
@@ -94,21 +107,29 @@ class Objects:
             CheckpointError: if they cannot be written.
         """
         if isinstance(tensors, WrittenTensors):
-            tensors.writer.move_to(self._path(digest))
-        else:
-            manifest = make_manifest(tensors) if manifest is None else manifest
-            write_tensors(self._path(digest), tensors, manifest)
+            tensors.writer.move_to(digest)
+            return
+        manifest = make_manifest(tensors) if manifest is None else manifest
+        with ShardWriter(self._folder, kinds_of(tensors), manifest) as writer:
+            for name in writer.names:
+                writer.write(name, tensors[name])
+            writer.move_to(digest)
 
-    def stage(self, kinds: Mapping[str, Kind]) -> TensorWriter:
+    def stage(self, kinds: Mapping[str, Kind], like: str = "") -> ShardWriter:
         """Return a writer for a new object, which `put` puts in its place.
 
         Args:
             kinds: name -> dtype and shape of each tensor.
+            like: digest of an object whose files it has where nothing in them differs; `""` for
+                none.
 
         Raises:
             CheckpointError: if it cannot be written.
         """
-        return TensorWriter(self._folder, kinds)
+        if like:
+            with suppress(CheckpointError):  # damaged, or a file of 0.1.0
+                return ShardWriter(self._folder, kinds, like=shards_of(self._folder, like))
+        return ShardWriter(self._folder, kinds)
 
     def put_pack(self, stacked: Mapping[str, Tensor]) -> str:
         """Write tensors of many objects, `[M, *shape]`, durably, and return their digest.
@@ -138,8 +159,8 @@ class Objects:
                     return dict(stored)
         try:
             if part is None:
-                return load_checkpoint(self._path(digest), digest)
-            tensors = load_checkpoint(self._path(part.base), part.base)
+                return self._whole(digest)
+            tensors = self._whole(part.base)
             tensors |= self._changed(part)
             _clear(tensors, part.cleared)
             if weights_digest(tensors) != digest:
@@ -147,6 +168,30 @@ class Objects:
         except CheckpointError as error:
             raise CheckpointError(f"Cannot load the {what}. {error}") from error
         return tensors
+
+    def verify(self, digest: str, what: str, part: Delta | None = None) -> None:
+        """Read all tensors with this digest, one by one; arguments and errors as in `get`."""
+        with self.view(digest, what, part) as stored:
+            try:
+                for name in stored:
+                    stored[name]
+            except CheckpointError as error:
+                raise CheckpointError(f"Cannot load the {what}. {error}") from error
+
+    def write_out(self, part: Delta) -> None:
+        """Give an object that is stored as a difference files of its own, or those of its base.
+
+        Raises:
+            CheckpointError: if a file is missing or damaged, or they cannot be written.
+        """
+        what = f"object {part.digest}"
+        with (
+            self.view(part.digest, what, part) as stored,
+            self.stage(kinds_of(stored), part.base) as writer,
+        ):
+            for name in writer.names:
+                writer.write(name, stored[name])
+            writer.move_to(part.digest)
 
     def open(self, digest: str, part: Delta | None = None) -> StoredTensors:
         """Return the tensors with this digest, each read when it is asked for.
@@ -158,7 +203,7 @@ class Objects:
         Raises:
             CheckpointError: if a file is missing or damaged, has other content or no manifest.
         """
-        file = TensorFile(self._path(part.base if part else digest))
+        file = self._file(part.base if part else digest)
         try:
             changed = self._changed(part) if part else {}
             manifest = {**file.manifest, **make_manifest(changed)}
@@ -198,7 +243,7 @@ class Objects:
             CheckpointError: if a file is missing, damaged or has other content, or a tensor is
                 missing.
         """
-        with TensorFile(self._path(part.base if part else digest)) as file:
+        with self._file(part.base if part else digest) as file:
             changed = self._changed(part) if part else {}
             manifest = file.manifest
             read = file.read_all(name for name in names if name not in changed) | changed
@@ -240,9 +285,22 @@ class Objects:
         return any(_NAME.fullmatch(path.name) for path in self._folder.iterdir())
 
     def keep_only(self, digests: Collection[str]) -> None:
-        """Remove all other objects, and temporary files that nobody is writing; others stay."""
-        kept = {self._path(digest).name for digest in digests}
-        for path in list(self._folder.iterdir()):
+        """Remove all other objects, and temporary files that nobody is writing; others stay.
+
+        If a list of shards is damaged, nothing is removed, since any file may be one of them.
+        """
+        paths = list(self._folder.iterdir())
+        lists = {path.name for path in paths if path.suffix == ".shards"}
+        kept = {shard_path(self._folder, digest).name for digest in digests}
+        try:
+            for digest in digests:
+                if (listed := list_path(self._folder, digest).name) in lists:
+                    kept.add(listed)
+                    kept |= {shard_path(self._folder, one).name for one in self._shards(digest)}
+        except CheckpointError as error:
+            _log.warning("No file of %s is removed. %s", self._folder, error)
+            return
+        for path in paths:
             unfinished = path.match(TEMPORARY_GLOB) and not is_locked(path)
             if unfinished or (_NAME.fullmatch(path.name) and path.name not in kept):
                 path.unlink(missing_ok=True)
@@ -250,11 +308,23 @@ class Objects:
     def _changed(self, part: Delta) -> dict[str, Tensor]:
         if not part.pack:
             return {}
-        with TensorFile(self._path(part.pack)) as file:
+        with self._file(part.pack) as file:
             return file.read_all(file.names, part.place)
 
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.safetensors"
+    def _shards(self, digest: str) -> tuple[str, ...]:
+        return shards_of(self._folder, digest)
+
+    def _file(self, digest: str) -> TensorFile | ShardFiles:
+        shards = self._shards(digest)
+        if shards == (digest,):
+            return TensorFile(shard_path(self._folder, digest))
+        return ShardFiles(shard_path(self._folder, one) for one in shards)
+
+    def _whole(self, digest: str) -> dict[str, Tensor]:
+        if self._shards(digest) == (digest,):
+            return load_checkpoint(shard_path(self._folder, digest), digest)
+        with self.open(digest) as stored:
+            return dict(stored)
 
 
 def fishers_digest(fishers: ClassFishers) -> str:
@@ -271,12 +341,14 @@ def _clear(tensors: dict[str, Tensor], classes: Sequence[int]) -> None:
 def _tensors(fishers: ClassFishers) -> dict[str, Tensor]:
     """Return the stored tensors of Fisher sums, without tensors that follow from others.
 
-    A summary with sums of every class and none by rows thus has the format of release 0.1.0.
+    A summary with sums of every class, and none by rows or factored, thus has the format of release
+    0.1.0.
     """
     kept = {_SUM + name: value for name, value in fishers.sums.items()}
     kept[_COUNTS] = fishers.counts
     if len(fishers.classes) < fishers.num_classes:
         kept[_CLASSES] = fishers.classes
+    kept |= {_COLUMNS + name: value for name, value in fishers.columns.items()}
     if fishers.by_rows:
         kept |= {_OTHERS + name: value for name, value in fishers.others.items()}
         kept[_BEHIND] = fishers.behind
@@ -293,6 +365,7 @@ def _fishers(tensors: Mapping[str, Tensor]) -> ClassFishers:
         {n.removeprefix(_SUM): v for n, v in tensors.items() if n.startswith(_SUM)},
         tensors[_COUNTS],
         others={n.removeprefix(_OTHERS): v for n, v in tensors.items() if n.startswith(_OTHERS)},
+        columns={n.removeprefix(_COLUMNS): v for n, v in tensors.items() if n.startswith(_COLUMNS)},
         **described,
     )
 

@@ -7,6 +7,8 @@ Layout of the folder::
     objects/<digest>.safetensors  weights, Fisher summaries and curvature, named by
                                   `weights_digest`, and stacked changes of many models
                                   (`disinherit.client.store.objects`)
+    objects/<digest>.shards       digests of the files of something larger than 64 MiB; versions
+                                  share files in which nothing changed
 
 **Commit.**  A write takes the lock, makes its objects durable, and changes the index in one
 transaction.  The transaction is the commit point: a version and its ledger entry become visible
@@ -53,7 +55,7 @@ from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.tensors.checkpoints import make_manifest
 from disinherit.common.tensors.files import Kind
 from disinherit.common.tensors.identity import Manifest, manifest_digest
-from disinherit.common.tensors.writing import TensorWriter
+from disinherit.common.tensors.shards import ShardWriter
 
 
 class ModelStore(StoredModels):
@@ -182,18 +184,25 @@ class ModelStore(StoredModels):
             self._index.prepare(request_id, model_id, digest, origin)
         return digest
 
-    def stage(self, kinds: Mapping[str, Kind]) -> TensorWriter:
-        """Return a writer for the weights of a successor, to be applied or closed.
+    def stage(self, kinds: Mapping[str, Kind], model_id: str = "") -> ShardWriter:
+        """Return a writer for new weights, to be stored or closed.
 
         They are no version, and gone when it is closed.
 
         Args:
             kinds: parameter name -> dtype and shape.
+            model_id: version whose files they have where nothing in them changes; `""` for none.
 
         Raises:
             CheckpointError: if they cannot be written.
+            StoreError: if the version does not exist.
         """
-        return self._objects.stage(kinds)
+        if not model_id:
+            return self._objects.stage(kinds)
+        with self._locked(exclusive=False):
+            digest = self._present(model_id).digest
+            part = self._index.part(digest)
+            return self._objects.stage(kinds, part.base if part else digest)
 
     def apply(self, application: Commit) -> LedgerEntry:
         """Commit unlearning in a version: its successor and the ledger entry.
@@ -348,7 +357,8 @@ class ModelStore(StoredModels):
             if entry is not None and entry.request_id == request_id:
                 retired = entry.successor_id
                 check_last(entry, self._index.entry(retired))
-                self._weights(expected_digest, model_id)
+                what = f"weights of model {model_id!r}"
+                self._objects.verify(expected_digest, what, self._index.part(expected_digest))
                 self._index.remove(model_id)
                 self._index.set_status(model_id, ModelStatus.ACTIVE)
                 self._index.set_status(retired, ModelStatus.RETIRED)

@@ -24,7 +24,7 @@ after its first dimension.  Each factor is encoded by the encoding; a row of `ri
 of its own singular value, so that `int8` rounds small singular values as well as large ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,7 @@ from torch import Tensor
 from disinherit.common.errors import FisherError
 from disinherit.common.limits import shown
 from disinherit.common.method import DeltaCode
+from disinherit.common.tensors.lazy import LazyTensors, row_blocks, rows_of
 
 _CODES, _SCALES = "codes.", "scales."
 _WHOLE, _LEFT, _RIGHT = "whole.", "left.", "right."
@@ -156,22 +157,39 @@ class StoredChanges:
     @torch.no_grad()
     def decode(self, name: str) -> Tensor:
         """Return a change: as stored for `full`, else in float32."""
-        if not self._prefixed:
-            return self._decoded(name)
         if name not in self._factored:
-            return self._decoded(_WHOLE + name)
-        left, right = self._decoded(_LEFT + name), self._decoded(_RIGHT + name)
-        return (left @ right.flatten(1)).view(self.shapes[name])
+            return self._decoded(_WHOLE + name if self._prefixed else name)
+        # In the blocks in which a large one is computed, as products of others may round otherwise.
+        shape = self.shapes[name]
+        blocks = [self.block(name, rows) for rows in row_blocks(shape)]
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
-    def _decoded(self, part: str) -> Tensor:
+    @torch.no_grad()
+    def block(self, name: str, rows: slice) -> Tensor:
+        """Return some rows of a change, which has rows; the others are not decoded."""
+        if name not in self._factored:
+            return self._decoded(_WHOLE + name if self._prefixed else name, rows)
+        left, right = self._decoded(_LEFT + name, rows), self._decoded(_RIGHT + name)
+        return (left @ right.flatten(1)).view(len(left), *self.shapes[name][1:])
+
+    def values(self, names: Iterable[str]) -> LazyTensors:
+        """Return some changes, each decoded when it is asked for."""
+        return LazyTensors(names, self.decode, self.block, self.shapes)
+
+    def _decoded(self, part: str, rows: slice | None = None) -> Tensor:
         if self._code == "full":
-            return self._stored[part]
+            return self._part(part, rows)
         if self._code == "bfloat16":
-            return self._stored[part].float()
-        codes, scales = self._stored[_CODES + part], self._stored[_SCALES + part]
+            return self._part(part, rows).float()
+        codes, scales = self._part(_CODES + part, rows), self._stored[_SCALES + part]
         if not codes.numel():
             return codes.float()
+        if rows is not None and codes.ndim > 1:
+            scales = scales[rows]
         return codes.float().reshape(len(scales), -1).mul_(scales).view(codes.shape)
+
+    def _part(self, part: str, rows: slice | None) -> Tensor:
+        return self._stored[part] if rows is None else rows_of(self._stored, part, rows)
 
 
 def _factors(name: str, value: Tensor, rank: int) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from disinherit.common.errors import FisherError, LabelError
 from disinherit.common.fiun.alignment import align_rows
 from disinherit.common.method import MOST_RANK, find_delta_code
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
-from disinherit.common.tensors.lazy import LazyTensors
+from disinherit.common.tensors.lazy import LazyTensors, blocks_of, rows_of
 from disinherit.common.wire.packets import renamed_labels
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -110,9 +110,10 @@ class PackedDelta:
             name: shape for name, shape in changes.shapes.items() if names is None or name in names
         }
         _check_bounds(shapes, packet, most_values, weights, what)
-        values = LazyTensors(shapes, changes.decode)
-        for name, value in values.items():
-            check_change(name, value, what)
+        values = changes.values(shapes)
+        for name in values:
+            for (value,) in blocks_of(values, name=name):
+                check_change(name, value, what)
         return cls(
             values=values,
             left_out=tuple(name for name in changes.shapes if name not in shapes),
@@ -157,7 +158,12 @@ class PackedDelta:
             value = self.values[name]
             return align_rows(value[known], names, labels) if name in self.head else value
 
-        return LazyTensors(self.values, align)
+        def block(name: str, rows: slice) -> Tensor:
+            return align(name)[rows] if name in self.head else rows_of(self.values, name, rows)
+
+        shapes = self.values.shapes if isinstance(self.values, LazyTensors) else {}
+        kept = {name: shape for name, shape in shapes.items() if name not in self.head}
+        return LazyTensors(self.values, align, block, kept)
 
 
 def encode_delta(

@@ -1,38 +1,19 @@
-"""The Fisher information of a set of samples, and the sums per class that it is computed from."""
+"""Sums of squared gradients per class, from which the Fisher information of any classes follows."""
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from disinherit.common.errors import FisherError
+from disinherit.common.fisher.factors import product_of
+from disinherit.common.fisher.pooled import Fisher
+from disinherit.common.tensors.lazy import LazyTensors
 
 _NOT_GIVEN = torch.empty(0, dtype=torch.int64)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Fisher:
-    """Mean squared per-sample gradient.
-
-    Attributes:
-        values: parameter name -> F, of the parameter's shape, float32 or float64, >= 0.
-        count: number of samples in the mean.
-
-    Raises:
-        FisherError: if `count` is not positive.
-    """
-
-    values: dict[str, Tensor]
-    count: int
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            raise FisherError(f"Expected a Fisher of at least one sample, but got {self.count}.")
-
-    def __repr__(self) -> str:
-        return f"Fisher({len(self.values)} parameters, {self.count} samples)"
+_ALL = slice(None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,9 +24,13 @@ class ClassFishers:
     each row the sum over the samples of all other classes.  That is 2 C d numbers instead of C² d,
     and enough to change only the rows of some classes.
 
+    A matrix outside of the head may be *factored*: each class keeps the sums of its rows and of its
+    columns, whose product is its Fisher information (`disinherit.common.fisher.factors`).
+
     Attributes:
         sums: parameter name -> Σ gᵢ ∘ gᵢ over the samples of each class, `[P, *shape]`; for a
-            parameter kept by rows only the class's own row, `[P, *shape[1:]]`.
+            parameter kept by rows only the class's own row, `[P, *shape[1:]]`; for a factored one
+            the sums of rows, `[P, shape[0]]`.
         counts: samples per class, `[C]` int64, on the CPU.
         classes: class of each of the P rows of `sums`, `[P]` int64, on the CPU; all C in order by
             default.
@@ -53,6 +38,7 @@ class ClassFishers:
             *other* classes, `[C, *shape[1:]]`.
         behind: number of samples in each row of `others`, `[C]` int64, on the CPU; all samples of
             other classes by default.
+        columns: for factored parameters: name -> sums of columns, `[P, *shape[1:]]`.
 
     Raises:
         FisherError: if the shapes do not match, a count is negative, or a class with
@@ -75,6 +61,7 @@ class ClassFishers:
     classes: Tensor = _NOT_GIVEN
     others: dict[str, Tensor] = field(default_factory=dict)
     behind: Tensor = _NOT_GIVEN
+    columns: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.counts.ndim != 1 or self.counts.dtype != torch.int64:
@@ -101,6 +88,15 @@ class ClassFishers:
                 raise FisherError(
                     f"Expected sums over other classes of shape {expected} for parameter {name!r}, "
                     f"but got {list(value.shape)}."
+                )
+
+        for name, value in self.columns.items():
+            if name not in self.sums or name in self.others or self.sums[name].ndim != 2:
+                raise FisherError(f"Expected sums of rows [P, o] for factored parameter {name!r}.")
+            if value.shape[:1] != self.classes.shape or value.ndim < 2:
+                raise FisherError(
+                    f"Expected sums of columns [{len(self.classes)}, ...] for parameter {name!r}, "
+                    f"but got shape {list(value.shape)}."
                 )
 
     def __repr__(self) -> str:
@@ -142,13 +138,11 @@ class ClassFishers:
                 "row is kept. Select in the rows of the forgotten classes only (row_scoped), or "
                 "compute it from the data."
             )
-        return Fisher(
-            {
-                name: self._mean_by_rows(name) if name in self.others else self._mean(name, chosen)
-                for name in self.sums
-            },
-            count,
-        )
+
+        def one(name: str) -> Tensor:
+            return self._mean_by_rows(name) if name in self.others else self._mean(name, chosen)
+
+        return Fisher(self._mapped(one, chosen), count)
 
     def excluding(self, classes: Iterable[int], rows: Collection[int] | None = None) -> Fisher:
         """Pool all classes except some.
@@ -172,16 +166,17 @@ class ClassFishers:
         count = self._count(chosen)
         if outside := sorted(set(rows) - left_out):
             raise FisherError(f"Expected rows of classes that are left out, but got {outside}.")
-        values = {}
-        for name in self.sums:
-            if name in self.others:
-                other = self.others[name]
-                values[name] = torch.zeros_like(other)
-                for row in rows:
-                    values[name][row] = other[row] / max(1, int(self.behind[row]))
-            else:
-                values[name] = self._mean(name, chosen)
-        return Fisher(values, count)
+
+        def one(name: str) -> Tensor:
+            if name not in self.others:
+                return self._mean(name, chosen)
+            other = self.others[name]
+            value = torch.zeros_like(other)
+            for row in rows:
+                value[row] = other[row] / max(1, int(self.behind[row]))
+            return value
+
+        return Fisher(self._mapped(one, chosen), count)
 
     def each(
         self, classes: Iterable[int], rows: Collection[int] | None = None
@@ -229,11 +224,14 @@ class ClassFishers:
         counts = self.counts.clone()
         counts[gone] = 0
         places = torch.isin(self.classes, gone)
-        sums = {}
-        for name, value in self.sums.items():
-            sums[name] = value.clone()
-            sums[name][places.to(value.device)] = 0
-        return replace(self, sums=sums, counts=counts)
+
+        def cleared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            copies = {name: value.clone() for name, value in tensors.items()}
+            for value in copies.values():
+                value[places.to(value.device)] = 0
+            return copies
+
+        return replace(self, sums=cleared(self.sums), counts=counts, columns=cleared(self.columns))
 
     def class_totals(self) -> list[float]:
         """Return per class the sum over all its samples and parameters, or an upper bound.
@@ -259,24 +257,31 @@ class ClassFishers:
         if mine != theirs:
             raise FisherError(f"Expected sums of the same shapes, but got {mine} and {theirs}.")
         classes = torch.cat([self.classes, other.classes]).unique()
-        sums = {}
-        for name, value in self.sums.items():
-            sums[name] = value.new_zeros(len(classes), *value.shape[1:])
-            for part in (self, other):
-                places = torch.searchsorted(classes, part.classes).to(value.device)
-                sums[name].index_add_(0, places, part.sums[name].to(value.device))
+
+        def added(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            found = {}
+            for name, value in mine.items():
+                found[name] = value.new_zeros(len(classes), *value.shape[1:])
+                for part, tensor in ((self, value), (other, theirs[name])):
+                    places = torch.searchsorted(classes, part.classes).to(value.device)
+                    found[name].index_add_(0, places, tensor.to(value.device))
+            return found
+
         others = {n: v + other.others[n].to(v.device) for n, v in self.others.items()}
         return ClassFishers(
-            sums,
+            added(self.sums, other.sums),
             self.counts + other.counts.to(self.counts.device),
             classes,
             others,
             self.behind + other.behind.to(self.behind.device),
+            added(self.columns, other.columns),
         )
 
     def _shapes(self) -> dict[str, list[int]]:
         shapes = {n: [self.num_classes, *v.shape[1:]] for n, v in self.sums.items()}
-        return {"": list(self.counts.shape)} | shapes | {f"others of {n}": [] for n in self.others}
+        shapes |= {f"others of {n}": [] for n in self.others}
+        shapes |= {f"columns of {n}": list(v.shape[1:]) for n, v in self.columns.items()}
+        return {"": list(self.counts.shape)} | shapes
 
     def _check(self, classes: Iterable[int]) -> list[int]:
         chosen = sorted(set(classes))
@@ -310,10 +315,13 @@ class ClassFishers:
             )
         return count
 
-    def _mean(self, name: str, chosen: Sequence[int]) -> Tensor:
-        value = self.sums[name]
-        places = torch.isin(self.classes, torch.tensor(chosen)).nonzero().flatten()
-        return value[places.to(value.device)].sum(0).div_(self._count(chosen))
+    def _mean(self, name: str, chosen: Sequence[int], rows: slice = _ALL) -> Tensor:
+        value, count = self.sums[name], self._count(chosen)
+        places = torch.isin(self.classes, torch.tensor(chosen)).nonzero().flatten().to(value.device)
+        pooled = value[places].sum(0).div_(count)
+        if name not in self.columns:
+            return pooled[rows]
+        return product_of(pooled, self.columns[name][places].sum(0).div_(count), rows)
 
     def _mean_by_rows(self, name: str) -> Tensor:
         """Return the mean over all samples of a head kept by rows."""
@@ -322,13 +330,29 @@ class ClassFishers:
         counts = (self.counts + self.behind).clamp(min=1).to(total)
         return total / counts.view(-1, *[1] * (total.ndim - 1))
 
-    def _own_row(self, label: int, rows: Collection[int]) -> dict[str, Tensor]:
-        values, place = {}, int(torch.searchsorted(self.classes, label))
-        for name, value in self.sums.items():
-            if name in self.others:
-                values[name] = torch.zeros_like(self.others[name])
-                if label in rows:
-                    values[name][label] = value[place] / self._count([label])
-            else:
-                values[name] = self._mean(name, [label])
-        return values
+    def _own_row(self, label: int, rows: Collection[int]) -> Mapping[str, Tensor]:
+        place = int(torch.searchsorted(self.classes, label))
+
+        def one(name: str) -> Tensor:
+            if name not in self.others:
+                return self._mean(name, [label])
+            value = torch.zeros_like(self.others[name])
+            if label in rows:
+                value[label] = self.sums[name][place] / self._count([label])
+            return value
+
+        return self._mapped(one, [label])
+
+    def _mapped(self, one: Callable[[str], Tensor], chosen: Sequence[int]) -> Mapping[str, Tensor]:
+        """Return the value of each parameter; of factored ones when it is asked for."""
+        if not self.columns:
+            return {name: one(name) for name in self.sums}
+
+        def block(name: str, rows: slice) -> Tensor:
+            return self._mean(name, chosen, rows) if name in self.columns else one(name)[rows]
+
+        shapes = {
+            name: (self.sums[name].shape[1], *value.shape[1:])
+            for name, value in self.columns.items()
+        }
+        return LazyTensors(self.sums, one, block, shapes)

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher.classes import ClassFishers, Fisher
+from disinherit.common.fisher.classes import ClassFishers
+from disinherit.common.fisher.pooled import Fisher
 from disinherit.common.fisher.summation import METHODS, run
 from disinherit.common.models.heads import find_head
 from disinherit.common.models.inputs import first_inputs
@@ -56,6 +57,7 @@ def fisher_diagonal(
     scope: str | Sequence[str] = ...,
     per_class: Literal[True],
     apart: Collection[int] | None = ...,
+    factored: bool = ...,
     num_classes: int | None = ...,
     device: torch.device | str | None = ...,
     method: MethodName = ...,
@@ -71,6 +73,7 @@ def fisher_diagonal(
     scope: str | Sequence[str] = "head",
     per_class: bool = False,
     apart: Collection[int] | None = None,
+    factored: bool = False,
     num_classes: int | None = None,
     device: torch.device | str | None = None,
     method: MethodName = "auto",
@@ -94,6 +97,8 @@ def fisher_diagonal(
             classes is kept by rows (`ClassFishers`).
         apart: with `per_class`, the only classes to keep apart, with all their rows: all others are
             counted as the first of them. `None` for every class.
+        factored: with `per_class`, whether to keep only the sums of rows and of columns of matrices
+            outside of the head.
         num_classes: expected number of classes `C`; `None` takes the model's.
         device: device for the inputs; `None` for that of the first parameter.
         method: `"head"` is the closed form of a linear head from one forward pass; `"layers"` adds
@@ -142,11 +147,14 @@ def fisher_diagonal(
         place,
         per_class,
         apart,
+        factored,
         num_classes,
         chunk_size,
         clip_norm,
     )
     if per_class:
-        return ClassFishers(found.sums, found.counts, found.classes, found.others)
+        return ClassFishers(
+            found.sums, found.counts, found.classes, found.others, columns=found.columns
+        )
     count = int(found.counts.sum())
     return Fisher({name: value.div_(count) for name, value in found.sums.items()}, count)

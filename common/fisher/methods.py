@@ -5,8 +5,10 @@ be wrong it raises `Unsupported`, before it adds anything of that batch.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -16,7 +18,7 @@ from torch.func import grad, vmap
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import residuals, right_norm_gradients
 from disinherit.common.fisher.layers import Sink, needs_dims, rule_for
-from disinherit.common.fisher.sums import Batch, Sums
+from disinherit.common.fisher.sums import MOST_ELEMENTS, Batch, Sums
 from disinherit.common.models.forward import (
     Call,
     Calls,
@@ -78,7 +80,9 @@ def probe(
     with torch.enable_grad():
         logits, calls = observe(model, layers, few)
     uses = count_uses(logits, parameters)
-    return Probe(model, parameters, layers, size, few, logits.detach(), calls, uses)
+    # Without the graph, which would keep what each layer saved for a backward pass.
+    ended = {path: [one and one.without_graph() for one in made] for path, made in calls.items()}
+    return Probe(model, parameters, layers, size, few, logits.detach(), ended, uses)
 
 
 class FisherMethod(Protocol):
@@ -198,14 +202,20 @@ class LayersMethod:
 
 
 class SamplesMethod:
-    """One gradient per sample: by `torch.func.vmap` in chunks, or by one backward pass each."""
+    """One gradient per sample: by `torch.func.vmap` in chunks, or by one backward pass each.
+
+    Parameters too large for the gradients of two samples at a time have a backward pass for each,
+    of which only the gradient of one parameter is in memory at a time.
+    """
 
     def __init__(self, seen: Probe, vmap_only: bool) -> None:
         self._model = seen.model
         self._parameters = seen.parameters
         self._elements = sum(p.numel() for p in seen.parameters.values())
         self._vmap_only = vmap_only
-        self._vmap = True
+        self._vmap = vmap_only or 2 * self._elements <= MOST_ELEMENTS
+        if not self._vmap:
+            return
         self._detached = {
             name: p.detach().requires_grad_(p.requires_grad)
             for name, p in seen.model.named_parameters()
@@ -256,7 +266,6 @@ class SamplesMethod:
         return found
 
     def _add_one_by_one(self, batch: Batch, rows: slice, sums: Sums) -> None:
-        parameters = list(self._parameters.values())
         for i in range(rows.start, rows.stop):
             one = slice(i, i + 1)
             with torch.enable_grad(), right_norm_gradients(self._model):
@@ -264,20 +273,51 @@ class SamplesMethod:
             if not logits.requires_grad:
                 continue
             directions, scales = residuals(logits, batch.targets[one])
-            found = torch.autograd.grad(
-                logits, parameters, directions.to(logits.dtype), allow_unused=True
-            )
-            for name, gradient in zip(self._parameters, found, strict=True):
-                if gradient is not None:
-                    gradient = gradient.to_dense() if gradient.is_sparse else gradient
-                    gradient = _scaled(gradient.unsqueeze(0), scales, sums.dtype)
-                    sums.add(name, batch, gradient, one)
+
+            def add(name: str, gradient: Tensor, scale: Tensor = scales[0], i: int = i) -> None:
+                gradient = gradient.to_dense() if gradient.is_sparse else gradient
+                sums.add_sample(name, batch, gradient, scale, i)
+
+            with taken_gradients(self._parameters, add):
+                logits.backward(directions.to(logits.dtype))
 
     def _give_up_vmap(self, reason: str) -> None:
         if self._vmap_only:
             raise Unsupported(f"vmap cannot handle it: {reason}")
         _log.info("One backward pass per sample: vmap cannot handle the model (%s)", reason)
         self._vmap = False
+
+
+@contextmanager
+def taken_gradients(
+    parameters: Mapping[str, nn.Parameter], take: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Give each gradient of a backward pass away as soon as it is whole, and keep none.
+
+    Args:
+        parameters: leaves with gradients, by name.
+        take: called with a name and its gradient, without gradients of its own.
+    """
+    before = [(parameter, parameter.grad) for parameter in parameters.values()]
+
+    def hook(name: str, parameter: Tensor) -> None:
+        gradient, parameter.grad = parameter.grad, None
+        if gradient is not None:
+            with torch.no_grad():
+                take(name, gradient)
+
+    handles = []
+    try:
+        for name, parameter in parameters.items():
+            parameter.grad = None
+            taking = partial(hook, name)
+            handles.append(parameter.register_post_accumulate_grad_hook(taking))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter, gradient in before:
+            parameter.grad = gradient
 
 
 def _scaled(gradients: Tensor, scales: Tensor, dtype: torch.dtype) -> Tensor:

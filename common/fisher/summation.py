@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from disinherit.common.errors import FisherError, NoSamplesError, ScopeError
+from disinherit.common.fisher.factors import is_shortened
 from disinherit.common.fisher.methods import (
     FisherMethod,
     HeadMethod,
@@ -42,6 +43,7 @@ def run(
     device: torch.device,
     per_class: bool,
     apart: Collection[int] | None,
+    factored: bool,
     num_classes: int | None,
     chunk_size: int | None,
     clip_norm: float | None,
@@ -68,9 +70,10 @@ def run(
                     seen = probe(model, names, sample, inputs[0].shape[0])
                     _check_classes(seen.logits.shape[1], num_classes)
                     classes = seen.logits.shape[1]
-                    grouping = _grouping(seen, per_class, apart)
+                    grouping = _grouping(seen, per_class, apart, factored)
                     sums = Sums(seen.parameters, classes, grouping, chunk_size, clip_norm)
                     choice = _Choice(seen, factories)
+                    del seen  # with what the layers got; a method that needs it has it
                 batch = make_batch(inputs, targets, sums.counts.shape[0], device, grouping.leaders)
                 choice.add(batch, sums)
             except (FisherError, torch.OutOfMemoryError):
@@ -82,7 +85,9 @@ def run(
     return sums.results()
 
 
-def _grouping(seen: Probe, per_class: bool, apart: Collection[int] | None) -> Grouping:
+def _grouping(
+    seen: Probe, per_class: bool, apart: Collection[int] | None, factored: bool
+) -> Grouping:
     """Return the grouping of the sums.
 
     Raises:
@@ -91,14 +96,26 @@ def _grouping(seen: Probe, per_class: bool, apart: Collection[int] | None) -> Gr
     classes = seen.logits.shape[1]
     if not per_class:
         return Grouping(False)
+    matrices = _matrices(seen) if factored else frozenset()
     if apart is None:
-        return Grouping(True, _large_head(seen))
+        return Grouping(True, _large_head(seen), matrices)
     if wrong := sorted(c for c in apart if not 0 <= c < classes):
         raise FisherError(f"Expected classes in [0, {classes}), but got {wrong}.")
     rest = [c for c in range(classes) if c not in apart]
     leaders = torch.arange(classes)
     leaders[rest] = rest[0] if rest else 0
-    return Grouping(True, leaders=leaders)
+    return Grouping(True, factored=matrices, leaders=leaders)
+
+
+def _matrices(seen: Probe) -> frozenset[str]:
+    """Return what can be factored: matrices and kernels outside of the head."""
+    try:
+        head = set(find_head(seen.model, seen.inputs).parameters)
+    except (ScopeError, FisherError):  # no head, or none with rows of its own
+        head = set()
+    return frozenset(
+        name for name, p in seen.parameters.items() if name not in head and is_shortened(p.shape)
+    )
 
 
 def _large_head(seen: Probe) -> frozenset[str]:
@@ -123,7 +140,7 @@ class _Choice:
     """The method in use; it is replaced when a batch is unsupported."""
 
     def __init__(self, seen: Probe, factories: Sequence[Factory]) -> None:
-        self._seen = seen
+        self._seen: Probe | None = seen
         self._left = list(factories)
         self._method = self._next()
 
@@ -140,10 +157,14 @@ class _Choice:
 
     def _next(self, reason: Unsupported | None = None) -> FisherMethod:
         while self._left:
+            assert self._seen is not None
             try:
-                return self._left.pop(0)(self._seen)
+                method = self._left.pop(0)(self._seen)
             except Unsupported as unsupported:
                 reason = unsupported
+            else:
+                self._seen = self._seen if self._left else None
+                return method
         raise FisherError(
             f"Expected a model that the method can handle, but {reason}; use method 'auto'."
         )

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher.totals import ByRows, PerClass, Pooled
+from disinherit.common.fisher.totals import ByRows, Factored, PerClass, Pooled
 from disinherit.common.models.inputs import to_device
 
 # Numbers of per-sample gradients in memory at once, unless a number of samples is given: the most,
 # and the number that stays in a cache, for loops with little overhead.
-_BUDGET = 2**24
+MOST_ELEMENTS = 2**24
 _CACHED = 2**21
 _LARGE = 2**16
+# Values of a large gradient that are widened and squared at a time.
+_PIECE = 2**18
 # Range of powers of two for scaling a factor of a gradient, well within float32.
 _EXPONENT = 100
 
@@ -50,12 +52,14 @@ class Grouping:
         per_class: whether to keep sums per class.
         by_rows: parameters of a head with a row per class that are kept by rows: the class's own
             row, and for each row the sum over all other classes.
+        factored: matrices of which only the sums of rows and of columns are kept.
         leaders: the class that counts the samples of each class, `[C]` int64, on the CPU; `None` if
             each class counts its own.
     """
 
     per_class: bool
     by_rows: frozenset[str] = frozenset()
+    factored: frozenset[str] = frozenset()
     leaders: Tensor | None = None
 
 
@@ -65,16 +69,19 @@ class Results:
 
     Attributes:
         sums: parameter name -> `[*shape]`, or `[P, *shape]` for the P classes with samples;
-            `[P, *shape[1:]]` for one kept by rows.
+            `[P, *shape[1:]]` for one kept by rows; `[P, shape[0]]`, the sums of its rows, for a
+            factored one.
         counts: samples per class, `[C]` int64, on the CPU.
         classes: the classes with samples, `[P]` int64, on the CPU.
         others: name -> `[C, *shape[1:]]` for parameters kept by rows.
+        columns: name -> sums of columns, `[P, *shape[1:]]`, for factored parameters.
     """
 
     sums: dict[str, Tensor]
     counts: Tensor
     classes: Tensor
     others: dict[str, Tensor]
+    columns: dict[str, Tensor]
 
 
 class Sums:
@@ -113,18 +120,20 @@ class Sums:
         self.dtype = max(self._dtypes.values(), key=lambda dtype: dtype.itemsize)
         self._chunk_size = chunk_size
         self._clip_norm = clip_norm
-        self._totals: dict[str, Pooled | PerClass | ByRows] = {}
+        self._totals: dict[str, Pooled | PerClass | ByRows | Factored] = {}
         for name, p in parameters.items():
             if not grouping.per_class:
                 self._totals[name] = Pooled(p.shape, self._dtypes[name], p.device)
             elif name in grouping.by_rows:
                 self._totals[name] = ByRows(p.shape, self._dtypes[name], p.device)
+            elif name in grouping.factored:
+                self._totals[name] = Factored(num_classes, p.shape, self._dtypes[name], p.device)
             else:
                 self._totals[name] = PerClass(num_classes, p.shape, self._dtypes[name], p.device)
 
     def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
         """Yield slices of samples that fit the memory budget, at `elements` numbers a sample."""
-        budget = _CACHED if cached else _BUDGET
+        budget = _CACHED if cached else MOST_ELEMENTS
         size = self._chunk_size or max(1, budget // max(1, elements))
         for start in range(0, batch.size, size):
             yield slice(start, min(start + size, batch.size))
@@ -143,6 +152,29 @@ class Sums:
             norms = squares.reshape(len(squares), math.prod(squares.shape[1:])).norm(dim=1)
             squares.mul_(self._kept(norms).view(-1, *[1] * (squares.ndim - 1)))
         total.add(labels, squares)
+
+    def add_sample(
+        self, name: str, batch: Batch, gradient: Tensor, scale: Tensor, sample: int
+    ) -> None:
+        """Add the square of s g of one sample; no copy is made of a large g.
+
+        Args:
+            name: name of the parameter.
+            batch: the batch.
+            gradient: g `[*shape]`, in any floating-point dtype.
+            scale: the factor s that was split off the residuals, a scalar.
+            sample: index of the sample.
+        """
+        total, scale = self._totals[name], scale.to(self.dtype)
+        if self._clip_norm is not None or gradient.numel() < _LARGE:
+            whole = gradient.unsqueeze(0).to(self.dtype) * scale
+            self.add(name, batch, whole, slice(sample, sample + 1))
+            return
+        label = int(batch.groups[sample])
+        step = max(1, _PIECE // max(1, gradient[0].numel()))
+        for start in range(0, len(gradient), step):
+            piece = gradient[start : start + step].to(self.dtype) * scale
+            total.add_large(label, piece.to(total.dtype), start)
 
     def add_outer(self, name: str, batch: Batch, left: Tensor, right: Tensor) -> None:
         """Add g² of every sample i, with g = `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`."""
@@ -189,7 +221,7 @@ class Sums:
         if self._grouping.leaders is not None:
             counts = torch.zeros_like(counts).index_add_(0, self._grouping.leaders, counts)
         present = counts.nonzero().flatten()
-        sums, others = {}, {}
+        sums, others, columns = {}, {}, {}
         for name, dtype in self._dtypes.items():
             total = self._totals.pop(name)
             match total:
@@ -200,14 +232,18 @@ class Sums:
                 case ByRows():
                     sums[name] = total.own[present.to(total.own.device)].to(dtype)
                     others[name] = total.others.to(dtype)
-            for value in (sums[name], others.get(name)):
+                case Factored():
+                    places = present.to(total.rows.device)
+                    sums[name] = total.rows[places].to(dtype)
+                    columns[name] = total.columns[places].to(dtype)
+            for value in (sums[name], others.get(name), columns.get(name)):
                 if value is not None and not torch.isfinite(value).all():
                     raise FisherError(
                         f"Expected finite squared gradients, but got NaN or infinity for "
                         f"parameter {name!r}; check the model's weights and the inputs, and that "
                         f"the precision ({value.dtype} sums) suffices."
                     )
-        return Results(sums, counts, present, others)
+        return Results(sums, counts, present, others, columns)
 
 
 def make_batch(

@@ -1,4 +1,4 @@
-"""Totals of squared per-sample gradients of one parameter: pooled, per class, or by rows.
+"""Totals of squared per-sample gradients of one parameter: pooled, per class, by rows, factored.
 
 Memory decides.  The sums of C classes take C times the parameter: for a head `[C, d]` C² d numbers,
 which is 2 GB for 1,000 classes and 512 features.  Therefore:
@@ -6,7 +6,10 @@ which is 2 GB for 1,000 classes and 512 features.  Therefore:
 - a class takes memory only once it has a sample;
 - in a very large head each class keeps its own row, and each row the sum over the samples of all
   *other* classes: 2 C d numbers.  That suffices for a request that changes nothing in the head but
-  the rows of forgotten classes.
+  the rows of forgotten classes;
+- below the head, each class may keep the sums of the rows and of the columns of a matrix only, as
+  Adafactor keeps second moments (Shazeer and Stern 2018, arXiv 1804.04235): C (o + d) numbers in
+  the place of C o d.
 """
 
 from collections.abc import Sequence
@@ -39,8 +42,8 @@ class Total(Protocol):
     def add(self, labels: Tensor, squares: Tensor) -> None:
         """Add g² `[m, *shape]` of samples of the classes `labels` `[m]`; may overwrite g²."""
 
-    def add_large(self, label: int, gradient: Tensor) -> None:
-        """Add the square of g `[*shape]` of one sample."""
+    def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
+        """Add the squares of the rows of g from `start` on, `[k, *shape[1:]]`, of one sample."""
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
         """Add `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`; may overwrite `left`."""
@@ -60,9 +63,9 @@ class Pooled:
         """Add as in `Total`."""
         self.value += squares.sum(0)
 
-    def add_large(self, label: int, gradient: Tensor) -> None:
+    def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
-        self.value.addcmul_(gradient, gradient)
+        self.value[start : start + len(gradient)].addcmul_(gradient, gradient)
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
@@ -93,9 +96,9 @@ class PerClass:
         for label in labels.unique().tolist():
             self._of(label).add_(squares[labels == label].sum(0))
 
-    def add_large(self, label: int, gradient: Tensor) -> None:
+    def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
-        self._of(label).addcmul_(gradient, gradient)
+        self._of(label)[start : start + len(gradient)].addcmul_(gradient, gradient)
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
@@ -147,11 +150,14 @@ class ByRows:
         squares[samples, labels] = 0
         self.others += squares.sum(0)
 
-    def add_large(self, label: int, gradient: Tensor) -> None:
+    def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
-        for rows in (slice(None, label), slice(label + 1, None)):
-            self.others[rows].addcmul_(gradient[rows], gradient[rows])
-        self.own[label].addcmul_(gradient[label], gradient[label])
+        others = self.others[start : start + len(gradient)]
+        place = min(max(label - start, 0), len(gradient))  # the rows before and after its own
+        for rows in (slice(None, place), slice(place + (label >= start), None)):
+            others[rows].addcmul_(gradient[rows], gradient[rows])
+        if 0 <= label - start < len(gradient):
+            self.own[label].addcmul_(gradient[place], gradient[place])
 
     def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
@@ -163,6 +169,49 @@ class ByRows:
     def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
         """Refuse: a looked-up table is no head."""
         raise AssertionError("a head is no table")
+
+
+class Factored:
+    """The sums of the rows and of the columns of each class.
+
+    Args:
+        classes: number of classes C.
+        shape: `[o, ...]` of the parameter; what follows the first dimension are its columns.
+        dtype: dtype in which squares are computed.
+        device: device of the sums.
+    """
+
+    def __init__(
+        self, classes: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device
+    ) -> None:
+        self.dtype = dtype
+        wide = widest(device)
+        self.rows = zeros((classes, shape[0]), wide, device)
+        self.columns = zeros((classes, *shape[1:]), wide, device)
+
+    def add(self, labels: Tensor, squares: Tensor) -> None:
+        """Add as in `Total`."""
+        wide = self.rows.dtype
+        self.rows.index_add_(0, labels, squares.flatten(2).sum(2, dtype=wide))
+        self.columns.index_add_(0, labels, squares.sum(1, dtype=wide))
+
+    def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
+        """Add as in `Total`."""
+        wide, squares = self.rows.dtype, gradient.square()
+        self.rows[label, start : start + len(gradient)] += squares.flatten(1).sum(1, dtype=wide)
+        self.columns[label] += squares.sum(0, dtype=wide)
+
+    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+        """Add as in `Total`."""
+        left, right = left.to(self.rows.dtype), right.to(self.rows.dtype)
+        self.rows.index_add_(0, labels, left * right.sum(1, keepdim=True))
+        self.columns.index_add_(0, labels, right * left.sum(1, keepdim=True))
+
+    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+        """Add as in `Total`."""
+        squares = squares.to(self.rows.dtype)
+        self.rows.index_put_((labels, rows), squares.sum(1), accumulate=True)
+        self.columns.index_add_(0, labels, squares)
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import FisherError
+from disinherit.common.tensors.lazy import blocks_of, mapped, shape_of
 
 
 @torch.no_grad()
@@ -44,18 +45,20 @@ def relative_scale(
     return factor if 0 < factor < math.inf else 1.0
 
 
-def scaled(fisher: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
+def scaled(fisher: Mapping[str, Tensor], factor: float) -> Mapping[str, Tensor]:
     """Return a Fisher times a factor; the same tensors for factor 1."""
-    if factor == 1:
-        return dict(fisher)
-    return {name: value * factor for name, value in fisher.items()}
+    return fisher if factor == 1 else mapped(fisher, lambda value: value * factor)
 
 
 def _total(fisher: Mapping[str, Tensor], common: Mapping[str, Sequence[int] | None]) -> float:
-    return math.fsum(
-        float((fisher[name] if rows is None else fisher[name][list(rows)]).sum(dtype=torch.float64))
+    parts = (
+        value
         for name, rows in common.items()
+        for (value,) in (
+            blocks_of(fisher, name=name) if rows is None else [(fisher[name][list(rows)],)]
+        )
     )
+    return math.fsum(float(part.sum(dtype=torch.float64)) for part in parts)
 
 
 @torch.no_grad()
@@ -91,20 +94,20 @@ def inheritance_score(
         >>> inheritance_score({"w": torch.tensor([1.0, 0.0])}, {"w": torch.tensor([0.0, 1.0])})
         0.0
     """
-    shapes = {name: value.shape for name, value in inherited.items()}
-    if shapes != {name: value.shape for name, value in own.items()}:
+    shapes = {name: list(shape_of(inherited, name)) for name in inherited}
+    others = {name: list(shape_of(own, name)) for name in own}
+    if shapes != others:
         raise FisherError(
-            "Expected two Fishers of the same parameters and shapes, but got "
-            f"{ {name: list(shape) for name, shape in shapes.items()} } and "
-            f"{ {name: list(value.shape) for name, value in own.items()} }."
+            f"Expected two Fishers of the same parameters and shapes, but got {shapes} and "
+            f"{others}."
         )
     products = torch.zeros(3, dtype=torch.float64)
-    for name, value in inherited.items():
-        f, g = value, own[name].to(value.device)
-        if rows is not None and name in rows:
-            f, g = f[list(rows[name])], g[list(rows[name])]
-        f, g = f.flatten().double(), g.flatten().double()
-        products += torch.stack([f @ g, f @ f, g @ g]).cpu()
+    for name in inherited:
+        chosen = None if rows is None or name not in rows else list(rows[name])
+        pairs = blocks_of(inherited, own, name=name)
+        for f, g in pairs if chosen is None else [(inherited[name][chosen], own[name][chosen])]:
+            mine, its = f.flatten().double(), g.to(f.device).flatten().double()
+            products += torch.stack([mine @ its, mine @ mine, its @ its]).cpu()
     both, one, other = (float(product) for product in products)
     if not one or not other:
         return None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError, InputError
 from disinherit.common.method import MergeRule
+from disinherit.common.tensors.lazy import LazyTensors, rows_of, select_names
 
 
 def check_fisher(name: str, value: Tensor, owner: str) -> None:
@@ -82,6 +83,32 @@ def merge_fishers(
     return {
         name: _merge_one(name, [fisher[name] for fisher in fishers], rule) for name in fishers[0]
     }
+
+
+def merge_lazily(
+    fishers: Sequence[Mapping[str, Tensor]], names: Sequence[str], rule: MergeRule
+) -> Mapping[str, Tensor]:
+    """Merge as `merge_fishers` does; where Fishers are lazy, a parameter when it is asked for.
+
+    Args:
+        fishers: at least one, of one model.
+        names: parameters to merge.
+        rule: rule of merging.
+
+    Raises:
+        InputError: as `merge_fishers`.
+        FisherError: likewise.
+    """
+    if not any(isinstance(one, LazyTensors) for one in fishers):
+        return merge_fishers([select_names(one, names) for one in fishers], rule)
+
+    def block(name: str, rows: slice) -> Tensor:
+        return _merge_one(name, [rows_of(one, name, rows) for one in fishers], rule)
+
+    shapes = next(one.shapes for one in fishers if isinstance(one, LazyTensors))
+    return LazyTensors(
+        names, lambda name: _merge_one(name, [one[name] for one in fishers], rule), block, shapes
+    )
 
 
 def _merge_one(name: str, values: Sequence[Tensor], rule: str) -> Tensor:

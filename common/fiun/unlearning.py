@@ -171,7 +171,7 @@ class StrengthGrid:
         self._forget, self._reference = forget, reference
         self._exponent, self._bound = exponent, bound
         self._named = heads
-        own = {name: parameters[name] for name in _names(heads) if name in parameters}
+        own = {name: parameters[name] for name in head_names(heads) if name in parameters}
         self._own_head = {name: value.detach() for name, value in own.items()}
         self._heads: dict[float, dict[str, Tensor]] = {}
         self._start = dict(parameters)
@@ -237,18 +237,22 @@ def _shifted(parameters: Mapping[str, Tensor], heads: Heads, gauge: float) -> di
     return shifted
 
 
-def _names(heads: Heads) -> list[str]:
-    """Return the names of all weights and biases, each once."""
+def head_names(heads: Heads) -> list[str]:
+    """Return the names of all weights and biases of a head, each once.
+
+    Args:
+        heads: names of its weights and biases.
+    """
     return list(dict.fromkeys(name for pair in heads for name in pair if name))
 
 
 def _complete(names: Collection[str], heads: Heads) -> bool:
-    return bool(heads) and all(name in names for name in _names(heads))
+    return bool(heads) and all(name in names for name in head_names(heads))
 
 
 def _count_rows(outcome: Dampened, heads: Heads, rows: Sequence[int]) -> None:
     """Count all values of these rows of the head as selected."""
-    for name in _names(heads):
+    for name in head_names(heads):
         value = outcome.parameters[name]
         check_rows(len(value), rows)
         for row in rows:
@@ -266,4 +270,4 @@ def _rows(
         )
     if forgotten_rows is None:
         return {}
-    return {name: forgotten_rows for name in _names(heads) if name in parameters}
+    return {name: forgotten_rows for name in head_names(heads) if name in parameters}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -41,6 +41,10 @@ class Call:
     def is_input_intact(self) -> bool:
         """Whether `input` still has the values that the layer received."""
         return self.input._version == self.input_version
+
+    def without_graph(self) -> "Call":
+        """Return the same call, of which nothing can be differentiated."""
+        return replace(self, input=self.input.detach(), output=self.output.detach(), edge=None)
 
     def is_model_output(self, logits: Tensor) -> bool:
         """Whether the layer's output is what the model returned."""

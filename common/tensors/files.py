@@ -7,9 +7,7 @@ import hashlib
 import json
 import math
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,9 +15,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import CheckpointError
-from disinherit.common.tensors.checkpoints import content_of, tensor_line
 from disinherit.common.tensors.identity import Manifest
-from disinherit.common.tensors.lazy import LazyTensors
 from disinherit.common.text import load_json
 
 MANIFEST = "manifest"
@@ -48,6 +44,7 @@ DTYPES = {
 Kind = tuple[torch.dtype, Sequence[int]]
 """Dtype and shape of a tensor."""
 
+_COPIED = 1 << 20  # bytes at a time
 _LARGEST_HEADER = 100_000_000  # the limit of safetensors itself
 
 
@@ -128,18 +125,21 @@ class TensorFile:
             CheckpointError: if the tensor is missing or has an unknown dtype, or the file is
                 damaged.
         """
+        if place is None:
+            return self._read(name)
+        return self._read(name, place, place + 1)[0]
+
+    def _read(self, name: str, begin: int = 0, end: int | None = None) -> Tensor:
+        """Return a tensor, or its rows from `begin` to before `end`."""
         try:
-            entry = self._entries[name]
-            dtype, shape = DTYPES[entry["dtype"]], entry["shape"]
-            first, last = entry["data_offsets"]
-            if not 0 <= first <= last <= self._size:
-                raise IndexError(last)
-            if place is not None:
-                count, *shape = shape
-                size = (last - first) // count
-                if not 0 <= place < count:
-                    raise IndexError(place)
-                first, last = first + place * size, first + (place + 1) * size
+            dtype, shape = DTYPES[self._entries[name]["dtype"]], list(self._entries[name]["shape"])
+            first, last = self._extent(name)
+            if end is not None:
+                size = (last - first) // shape[0]
+                if not 0 <= begin <= end <= shape[0]:
+                    raise IndexError(begin)
+                first, last = first + begin * size, first + end * size
+                shape[0] = end - begin
             if last - first != math.prod(shape) * dtype.itemsize:
                 raise ValueError(shape)
             if first == last:
@@ -151,6 +151,53 @@ class TensorFile:
         except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise self._damaged(f"{name!r}: {type(error).__name__} {error}") from error
         return torch.frombuffer(data, dtype=dtype).view(shape)
+
+    def block(self, name: str, rows: slice) -> Tensor:
+        """Return some rows of a tensor, without reading the others.
+
+        Args:
+            name: name of the tensor.
+            rows: places in its first dimension, one after the other.
+
+        Raises:
+            CheckpointError: as `read`.
+        """
+        _, shape = self.kind(name)
+        try:
+            first, last, step = rows.indices(shape[0])
+        except (LookupError, TypeError) as error:
+            raise self._damaged(f"{name!r} has no rows") from error
+        if step != 1 or math.prod(shape) == 0:
+            return self.read(name)[rows]
+        return self._read(name, first, max(first, last))
+
+    def copy_to(self, name: str, target: int, place: int) -> str:
+        """Copy the bytes of a tensor into another file, without holding them.
+
+        Args:
+            name: name of the tensor.
+            target: descriptor of the other file.
+            place: where they begin in it.
+
+        Returns:
+            Their SHA-256.
+
+        Raises:
+            CheckpointError: as `read`.
+        """
+        first, last = self._extent(name)
+        place -= first
+        digest = hashlib.sha256()
+        while first < last:
+            data = os.pread(self._descriptor, min(last - first, _COPIED), self._start + first)
+            if not data:
+                raise self._damaged("it ends early")
+            digest.update(data)
+            written = 0
+            while written < len(data):
+                written += os.pwrite(target, data[written:], place + first + written)
+            first += len(data)
+        return digest.hexdigest()
 
     def kind(self, name: str) -> Kind:
         """Return dtype and shape of a tensor, without reading it.
@@ -171,6 +218,16 @@ class TensorFile:
         """Return several tensors by name; arguments and errors as in `read`."""
         return {name: self.read(name, place) for name in names}
 
+    def _extent(self, name: str) -> tuple[int, int]:
+        """Return where the bytes of a tensor begin and end after the header."""
+        try:
+            first, last = self._entries[name]["data_offsets"]
+            if not 0 <= first <= last <= self._size:
+                raise IndexError(last)
+        except (LookupError, TypeError, ValueError) as error:
+            raise self._damaged(f"{name!r}: {type(error).__name__} {error}") from error
+        return first, last
+
     def _fill(self, data: memoryview, start: int) -> None:
         """Read as many bytes as fit; one system call reads 2 GiB at most."""
         while data:
@@ -190,119 +247,3 @@ class TensorFile:
             f"Expected {self._path} to be a safetensors file, but it is damaged or something else "
             f"({reason}). Restore it."
         )
-
-
-class StoredTensors(Mapping[str, Tensor]):
-    """Tensors of a file, each read when it is asked for, and verified by a manifest.
-
-    Each time it is another copy, so that no more than what is in use is in memory.
-
-    Args:
-        file: the file; closed with this.
-        manifest: manifest of all tensors.
-        others: tensors that are not in the file, or instead of some that are.
-    """
-
-    def __init__(
-        self, file: TensorFile, manifest: Manifest, others: Mapping[str, Tensor] | None = None
-    ) -> None:
-        self._file = file
-        self._manifest = manifest
-        self._others = others or {}
-        self._names = dict.fromkeys([*file.names, *self._others])
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __getitem__(self, name: str) -> Tensor:
-        """Return a tensor.
-
-        Raises:
-            CheckpointError: if it is damaged.
-        """
-        line = self._manifest[name]
-        value = self._others[name] if name in self._others else self._file.read(name)
-        digest = hashlib.sha256(content_of(name, value)).hexdigest()
-        if tensor_line(name, value.dtype, value.shape, digest) != line:
-            raise CheckpointError(
-                f"Expected the tensor {name!r} that was stored, but it was damaged or replaced. "
-                "Restore its file."
-            )
-        return value
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names  # nothing is read
-
-    def kind(self, name: str) -> Kind:
-        """Return dtype and shape of a tensor, without reading it."""
-        if name in self._others:
-            return self._others[name].dtype, self._others[name].shape
-        return self._file.kind(name)
-
-
-def kinds_of(tensors: Mapping[str, Tensor]) -> dict[str, Kind]:
-    """Return dtype and shape of each tensor, without reading those that are stored."""
-    if isinstance(tensors, StoredTensors):
-        return {name: tensors.kind(name) for name in tensors}
-    return {name: (value.dtype, value.shape) for name, value in tensors.items()}
-
-
-def without_values(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
-    """Return some tensors as dtypes and shapes without values, on the device `meta`."""
-    kinds = kinds_of(tensors)
-    return {
-        name: torch.empty(kinds[name][1], dtype=kinds[name][0], device="meta") for name in names
-    }
-
-
-@contextmanager
-def spilled(data: bytes, folder: Path, what: str) -> Iterator[Mapping[str, Tensor]]:
-    """Keep the content of a safetensors file in a file without a name during the block.
-
-    Args:
-        data: the content; not trusted.
-        folder: folder of a file system with room for it.
-        what: name of the source, for error messages.
-
-    Yields:
-        Tensors by name, each read when it is asked for.
-
-    Raises:
-        CheckpointError: if `data` is no content of a safetensors file, or cannot be written.
-    """
-    try:
-        kept = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise _no_room(folder, error) from error
-    with kept:
-        try:
-            kept.write(data)
-            kept.flush()
-            del data  # nobody else may hold it, and this frame stays
-        except OSError as error:
-            raise _no_room(folder, error) from error
-        file = TensorFile(what, os.dup(kept.fileno()))
-        try:
-            yield LazyTensors(file.names, file.read)
-        finally:
-            file.close()
-
-
-def _no_room(folder: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"Expected room in {folder} for what was received, but got: {error}. Check that the folder "
-        "exists, is writable and has room."
-    )

@@ -20,25 +20,13 @@ from torch import Tensor
 from disinherit.common.errors import CheckpointError
 from disinherit.common.files import TEMPORARY_GLOB, sync_folder
 from disinherit.common.tensors.checkpoints import content_of, tensor_line
-from disinherit.common.tensors.files import DTYPES, Kind, StoredTensors, TensorFile, with_manifest
+from disinherit.common.tensors.files import DTYPES, Kind, TensorFile, with_manifest
 from disinherit.common.tensors.identity import Manifest, manifest_digest
+from disinherit.common.tensors.stored import StoredTensors
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ORDER = {dtype: place for place, dtype in enumerate(DTYPES.values())}
 _NO_DIGEST = "0" * 64  # as long as any
-
-
-class WrittenTensors(StoredTensors):
-    """Tensors that a writer has written.
-
-    Args:
-        writer: the writer.
-        file: its file.
-    """
-
-    def __init__(self, writer: "TensorWriter", file: TensorFile) -> None:
-        super().__init__(file, writer.manifest)
-        self.writer = writer
 
 
 class TensorWriter:
@@ -71,7 +59,7 @@ class TensorWriter:
     ) -> None:
         self._folder = folder
         self.kinds = kinds
-        self._entries = _entries(kinds)
+        self._entries = entries_of(kinds)
         unknown = {name: tensor_line(name, *kinds[name], _NO_DIGEST) for name in kinds}
         self.manifest: dict[str, str] = dict(manifest or unknown)
         header = self._header()
@@ -85,7 +73,7 @@ class TensorWriter:
                 self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed below
         except OSError as error:
             raise self._unwritable(error) from error
-        self._view: WrittenTensors | None = None
+        self._view: StoredTensors | None = None
         self._written = b""
         self._known = manifest is not None
         if manifest is not None:
@@ -125,15 +113,50 @@ class TensorWriter:
         if not self._known:
             self.manifest[name] = tensor_line(name, *kind, hashlib.sha256(data).hexdigest())
 
-    def opened(self) -> WrittenTensors:
+    def copy(self, name: str, source: TensorFile) -> None:
+        """Write a tensor of another file, as its manifest has it.
+
+        Args:
+            name: its name in both.
+            source: the other file.
+        """
+        try:
+            self._file.flush()
+            place = self._start + self._entries[name]["data_offsets"][0]
+            line = tensor_line(
+                name, *source.kind(name), source.copy_to(name, self._file.fileno(), place)
+            )
+        except OSError as error:
+            raise self._unwritable(error) from error
+        if line != source.manifest[name]:
+            raise CheckpointError(
+                f"Expected the tensor {name!r} that was stored, but it was damaged or replaced. "
+                "Restore its file."
+            )
+        self.manifest[name] = line
+
+    def reader(self) -> TensorFile:
+        """Return a file to read what was written; to be closed by the caller."""
+        self._complete()
+        return TensorFile(self._folder, os.dup(self._file.fileno()))
+
+    def flush(self, *, durably: bool = False) -> None:
+        """Let readers see what was written; durably: also after a loss of power."""
+        self._complete()
+        if durably:
+            try:
+                os.fdatasync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritable(error) from error
+
+    def opened(self) -> StoredTensors:
         """Return the tensors for reading, as they are now; all of them must have been written.
 
         They can be read until this is closed, also when they are written anew: then call it again.
         """
         self._complete()
         if self._view is None:
-            file = TensorFile(self._folder, os.dup(self._file.fileno()))
-            self._view = WrittenTensors(self, file)
+            self._view = StoredTensors(self.reader(), self.manifest)
         return self._view
 
     def move_to(self, path: Path) -> None:
@@ -198,25 +221,7 @@ class TensorWriter:
         )
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], manifest: Manifest) -> None:
-    """Write tensors to a file, durably; `path` holds all of them, or is unchanged.
-
-    Args:
-        path: the file, new or to be replaced; its folder exists.
-        tensors: tensors by name.
-        manifest: their manifest.
-
-    Raises:
-        CheckpointError: if they cannot be stored as safetensors, or the file cannot be written.
-    """
-    kinds = {name: (value.dtype, value.shape) for name, value in tensors.items()}
-    with TensorWriter(path.parent, kinds, manifest) as writer:
-        for name in writer.names:
-            writer.write(name, tensors[name])
-        writer.move_to(path)
-
-
-def _entries(kinds: Mapping[str, Kind]) -> dict[str, dict[str, Any]]:
+def entries_of(kinds: Mapping[str, Kind]) -> dict[str, dict[str, Any]]:
     """Return the header's entries, in the order of safetensors: the widest first, then by name."""
     if unknown := sorted(name for name, (dtype, _) in kinds.items() if dtype not in _NAMES):
         raise CheckpointError(

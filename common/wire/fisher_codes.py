@@ -1,7 +1,7 @@
-"""Encodings of Fisher values: as computed, in half the bits, or as one byte of their logarithm.
+"""Encodings of Fisher values: as computed, in fewer bits, or factored.
 
 Dampening compares Fishers by their ratios, which span many orders of magnitude.  So the *relative*
-error matters, and both short encodings bound it:
+error matters, and `bfloat16` and `log8` bound it:
 
 `bfloat16`
     8 bits of precision: at most 2⁻⁸ = 0.4%.  It reaches from 2⁻¹²⁶ to 3.39e38; larger values become
@@ -17,6 +17,10 @@ error matters, and both short encodings bound it:
     At most 2^(step_r / 2) - 1: 4.5% for a row that spans 32 powers of two, 0.9% for one that spans
     six, also beyond the range of float32.  Values below 2⁻³² of the largest value of their row
     become zero, which selects nothing.
+`factored`
+    Of a matrix outside of the head, the sums of its rows and of its columns
+    (`disinherit.common.fisher.factors`), in float32; vectors and the head as they are.  Several
+    matrices stand for their largest values element by element: `rows [K, o]`, `columns [K, *rest]`.
 """
 
 from collections.abc import Mapping
@@ -43,7 +47,7 @@ def encode_values(values: Mapping[str, Tensor], encoding: Encoding) -> dict[str,
 
     Args:
         values: parameter name -> floating-point tensor, finite and >= 0.
-        encoding: encoding of the values.
+        encoding: encoding of the values; not `factored` (`disinherit.common.wire.factored`).
 
     Returns:
         Tensors by name; for `log8`, two for each parameter: codes in uint8 of its shape, and per
@@ -69,7 +73,7 @@ def decode_values(stored: Mapping[str, Tensor], encoding: Encoding, what: str) -
 
     Args:
         stored: tensors from `encode_values`; not trusted.
-        encoding: encoding of the values.
+        encoding: encoding of the values; not `factored`.
         what: name of the source, for the error message.
 
     Returns:

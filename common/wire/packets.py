@@ -1,8 +1,9 @@
 """Fisher packets: tensors with their labels, head, sources and digest."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -14,9 +15,17 @@ from disinherit.common.errors import FisherError
 from disinherit.common.fiun.alignment import align_rows
 from disinherit.common.fiun.merging import check_fisher, merge_fishers
 from disinherit.common.graph.labels import union_labels
+from disinherit.common.limits import shown
 from disinherit.common.method import MergeRule
 from disinherit.common.models.heads import Head
 from disinherit.common.tensors.checkpoints import tensor_bytes, tensors_from_bytes
+from disinherit.common.tensors.lazy import select_names
+from disinherit.common.wire.factored import (
+    Factors,
+    decode_factored,
+    encode_factored,
+    with_factors,
+)
 from disinherit.common.wire.fisher_codes import decode_values, encode_values
 from disinherit.v1.unlearning_pb2 import FisherPacket, UnlearnTask
 
@@ -26,7 +35,8 @@ class PackedFisher:
     """The checked content of a packet.
 
     Attributes:
-        values: parameter name -> non-negative tensor of the parameter's shape.
+        values: parameter name -> non-negative tensor of the parameter's shape; factored ones are
+            multiplied out when they are asked for.
         labels: class names of the head's rows, `[C]`.
         head_weight: name of the head's weight; `""` without a linear head.
         head_bias: name of the head's bias; `""` for a head without one.
@@ -37,6 +47,7 @@ class PackedFisher:
         clip_norm: bound on the L2 norm of each sample's squared gradient of each parameter, as
             reported by the roots' owners; 0 for no bound.
         noise: standard deviation of the noise on the sum over its samples, as reported.
+        factors: parameter name -> sums that its values are the product of.
     """
 
     values: Mapping[str, Tensor]
@@ -49,6 +60,30 @@ class PackedFisher:
     clip_norm: float = 0.0
     noise: float = 0.0
     further_heads: tuple[str, ...] = ()
+    factors: Mapping[str, Factors] = field(default_factory=dict)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each parameter; nothing is multiplied out."""
+        return {
+            name: self.factors[name].shape
+            if name in self.factors
+            else tuple(self.values[name].shape)
+            for name in self.values
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all values, as they are held."""
+        whole = sum(self.values[name].nbytes for name in self.values if name not in self.factors)
+        factors = self.factors.values()
+        return whole + sum(one.rows.nbytes + one.columns.nbytes for one in factors)
+
+    def total(self, name: str) -> float:
+        """Return the sum of a parameter's values, or a bound on it; nothing is multiplied out."""
+        if name in self.factors:
+            return self.factors[name].total
+        return float(self.values[name].sum(dtype=torch.float64))
 
     @property
     def head(self) -> tuple[str, ...]:
@@ -64,8 +99,9 @@ class PackedFisher:
             FisherError: as in `decode_fisher`.
             CheckpointError: if the bytes are no safetensors.
         """
+        values, factors = _unpacked(packet)
         return cls(
-            values=decode_fisher(packet),
+            values=with_factors(values, factors),
             labels=tuple(packet.labels),
             head_weight=packet.head_weight,
             head_bias=packet.head_bias,
@@ -75,6 +111,7 @@ class PackedFisher:
             clip_norm=packet.clip_norm,
             noise=packet.clip_norm * packet.noise_multiplier,
             further_heads=tuple(packet.further_heads),
+            factors=factors,
         )
 
     def without_head(self) -> Self:
@@ -84,7 +121,7 @@ class PackedFisher:
     @torch.no_grad()
     def aligned(
         self, labels: Sequence[str], mapping: Mapping[str, str] | None = None
-    ) -> dict[str, Tensor]:
+    ) -> Mapping[str, Tensor]:
         """Return Fisher values with the head's rows aligned by class name to another label space.
 
         Args:
@@ -98,16 +135,18 @@ class PackedFisher:
             FisherError: if the packet has no head to align.
             LabelError: if its label space does not fit its head.
         """
-        values = dict(self.values)
         if not self.head_weight and (mapping or list(self.labels) != list(labels)):
             raise FisherError(
                 f"Expected the classes {list(self.labels)} everywhere, as the Fisher packet of "
                 f"{', '.join(self.sources)} names no linear head, but got {list(labels)}."
             )
-        for name in self.head:
-            if name in values:
-                values[name] = align_rows(values[name], self.labels, labels, mapping)
-        return values
+        rows = {
+            name: align_rows(self.values[name], self.labels, labels, mapping)
+            for name in self.head
+            if name in self.values
+        }
+        whole = {name: self.values[name] for name in self.values if name not in self.factors}
+        return with_factors({**whole, **rows}, self.factors, [*self.values])
 
     def renamed(self, names: Mapping[str, str | None]) -> Self:
         """Return the Fisher information with class names of other models.
@@ -158,6 +197,7 @@ def encode_apart(
     samples: int,
     encoding: Encoding = Encoding.FULL,
     further_heads: Sequence[str] = (),
+    factors: Mapping[str, Factors] | None = None,
 ) -> tuple[FisherPacket, bytes]:
     """Pack Fisher information for the wire, with its tensors beside it.
 
@@ -171,11 +211,19 @@ def encode_apart(
         samples: number of samples in the values.
         encoding: encoding of the values.
         further_heads: names of the weights and biases of the head's other layers.
+        factors: names of which the sums are known; with any, the encoding is `factored`.
 
     Returns:
         The packet without its tensors, but with their SHA-256, and the tensors' bytes.
     """
-    stored = encode_values(values, encoding)
+    if factors or encoding is Encoding.FACTORED:
+        exact = {head_weight, head_bias, *further_heads}
+        if encoding is not Encoding.FACTORED:
+            exact |= values.keys()
+        encoding = Encoding.FACTORED
+        stored = encode_factored(values, factors or {}, exact)
+    else:
+        stored = encode_values(values, encoding)
     data = tensor_bytes({name: value.cpu() for name, value in stored.items()})
     packet = FisherPacket(
         digest=hashlib.sha256(data).hexdigest(),
@@ -203,17 +251,22 @@ def encode_fisher(values: Mapping[str, Tensor], **described: Any) -> FisherPacke
     return packet
 
 
-def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
+def decode_fisher(packet: FisherPacket) -> Mapping[str, Tensor]:
     """Check and unpack the tensors of a packet.
 
     Returns:
-        Parameter name -> non-negative tensor.
+        Parameter name -> non-negative tensor; factored ones are multiplied out when asked for.
 
     Raises:
         FisherError: if it has the change of a root, the digest differs, the tensors do not fit the
             encoding, or a value is negative, NaN or infinite.
         CheckpointError: if the bytes are no safetensors.
     """
+    return with_factors(*_unpacked(packet))
+
+
+def _unpacked(packet: FisherPacket) -> tuple[dict[str, Tensor], dict[str, Factors]]:
+    """Return whole tensors, and the sums of all others; raises what `decode_fisher` does."""
     what = f"the Fisher packet of {', '.join(packet.sources) or 'an unknown root'}"
     if packet.HasField("delta"):
         raise FisherError(
@@ -228,10 +281,14 @@ def decode_fisher(packet: FisherPacket) -> dict[str, Tensor]:
             f"Expected digest {packet.digest!r} for {what}, but its bytes have {digest}. "
             "Ask its sender to send it again."
         )
-    values = decode_values(tensors_from_bytes(data, what), encoding, what)
+    stored = tensors_from_bytes(data, what)
+    if encoding is Encoding.FACTORED:
+        head = [packet.head_weight, packet.head_bias, *packet.further_heads]
+        return decode_factored(stored, head, what)
+    values = decode_values(stored, encoding, what)
     for name, value in values.items():
         check_fisher(name, value, what)
-    return values
+    return values, {}
 
 
 def merge(
@@ -264,8 +321,9 @@ def merge(
                 f"has {first.head} and {', '.join(fisher.sources)} has {fisher.head}."
             )
     labels = union_labels([fisher.labels for fisher in fishers])
+    values, factors = merged_values(fishers, labels, rule)
     packet, tensors = encode_apart(
-        merge_fishers([fisher.aligned(labels) for fisher in fishers], rule),
+        values,
         labels=labels,
         head_weight=first.head_weight,
         head_bias=first.head_bias,
@@ -274,9 +332,73 @@ def merge(
         samples=sum(fisher.samples for fisher in fishers),
         encoding=encoding,
         further_heads=first.further_heads,
+        factors=factors,
     )
     packet.clip_norm = max(fisher.clip_norm for fisher in fishers)
     return packet, tensors
+
+
+def merged_values(
+    fishers: Sequence[PackedFisher], labels: Sequence[str], rule: MergeRule
+) -> tuple[Mapping[str, Tensor], dict[str, Factors]]:
+    """Merge the Fisher information of several roots and classes.
+
+    What is factored in all of them stays so: a maximum keeps the sums of each, a sum adds them.
+
+    Args:
+        fishers: at least one.
+        labels: class names of the head's rows, with those of all.
+        rule: rule of merging.
+
+    Returns:
+        The merged values, and the sums of those that are factored.
+
+    Raises:
+        FisherError: if names or shapes differ.
+        LabelError: if a label space does not fit its head.
+    """
+    first = fishers[0]
+    for other in fishers[1:] if any(one.factors for one in fishers) else ():
+        shapes, others = first.shapes, other.shapes  # before anything is multiplied out
+        odd = {
+            name
+            for name in {*shapes, *others} - {*first.head}
+            if shapes.get(name) != others.get(name)
+        }
+        if odd:
+            name = min(odd)
+            raise FisherError(
+                f"Expected the same parameters and shapes in all Fishers, but {shown(name)} has "
+                f"{shapes.get(name)} and {others.get(name)}."
+            )
+    together = {
+        name
+        for name in first.factors
+        if all(name in one.factors for one in fishers) and _stays_factored(name, fishers, rule)
+    }
+    aligned = [one.aligned(labels) for one in fishers]
+    whole = [name for name in first.values if name not in together]
+    merged = merge_fishers([select_names(one, whole) for one in aligned], rule) if whole else {}
+    factors = {}
+    for name in together:
+        found = first.factors[name]
+        if rule != "max":
+            share = 1 / len(fishers) if rule == "mean" else 1.0
+            found = Factors(share * found.rows, share * found.columns)
+        for one in fishers[1:]:
+            given = one.factors[name]
+            found = found.joined(given) if rule == "max" else found.plus(given, share)
+        factors[name] = found
+    return with_factors(merged, factors, [*first.values]), factors
+
+
+def _stays_factored(name: str, fishers: Sequence[PackedFisher], rule: MergeRule) -> bool:
+    """Whether the sums of a merge are known, and shorter than its values."""
+    given = [one.factors[name] for one in fishers]
+    if rule != "max":
+        return all(len(one.rows) == 1 for one in given)
+    sums = sum(one.rows.numel() + one.columns.numel() for one in given)
+    return sums < math.prod(given[0].shape)
 
 
 def renamed_labels(labels: Sequence[str], names: Mapping[str, str | None]) -> dict[str, str]:

@@ -14,8 +14,6 @@ packet: a Fisher times a number is again a Fisher, of a model that fits its data
 import math
 from collections.abc import Sequence
 
-import torch
-
 from disinherit.common import limits
 from disinherit.common.errors import FisherError
 from disinherit.common.graph.records import ModelRecord, ModelStatus
@@ -50,13 +48,15 @@ def check_scale(
         )
     for packet in packets:
         _check_numbers(record, packet)
+        _check_factors(record, packet)
         _check_head(record, scope, packet)
         bound, names = _bound(record, packet), _comparable(record, scope, packet)
-        sums = (float(packet.values[name].sum(dtype=torch.float64)) for name in names)
+        sums = (packet.total(name) for name in names)
         total = _samples(record, packet) * sum(sums)
         # Gaussian noise clipped at zero adds 0.4 standard deviations on average.  Noise above the
         # bound is implausible.
-        noise = packet.noise * sum(packet.values[name].numel() for name in names)
+        shapes = packet.shapes
+        noise = packet.noise * sum(math.prod(shapes[name]) for name in names)
         if bound is not None and names and not total <= SLACK * bound + min(noise, bound):
             raise FisherError(
                 f"Expected squared gradients of {record.id} that sum to at most {bound:.3g}, as "
@@ -77,6 +77,28 @@ def _check_numbers(record: ModelRecord, packet: PackedFisher) -> None:
         raise FisherError(
             f"Expected Fisher information of at least one sample of {record.id}, but its owner "
             f"sent that of {packet.samples}."
+        )
+
+
+def _check_factors(record: ModelRecord, packet: PackedFisher) -> None:
+    """Refuse sums that stand for more values than the model has, or for several matrices.
+
+    They are short, and what is multiplied out of them could fill the memory of others.
+    """
+    if not packet.factors:
+        return
+    values = sum(math.prod(shape) for shape in packet.shapes.values())
+    known = record.fisher_scale.values if record.fisher_scale is not None else 0
+    most = known or limits.ANSWER.most // 4
+    if values > most:
+        raise FisherError(
+            f"Expected Fisher information of at most {most:,} values, as many as are known of "
+            f"{record.id}, but what its owner sent in factors stands for {values:,}."
+        )
+    if any(len(one.rows) > 1 for one in packet.factors.values()):
+        raise FisherError(
+            f"Expected one matrix for each parameter of {record.id}, but its owner sent the "
+            "factors of several."
         )
 
 

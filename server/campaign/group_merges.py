@@ -12,10 +12,9 @@ from typing import TypeVar
 import torch
 
 from disinherit.common.encodings import Encoding
-from disinherit.common.fiun.merging import merge_fishers
 from disinherit.common.graph.labels import union_labels
 from disinherit.common.method import MergeRule
-from disinherit.common.wire.packets import PackedFisher, merge
+from disinherit.common.wire.packets import PackedFisher, merge, merged_values
 from disinherit.v1.unlearning_pb2 import FisherPacket
 
 _KEPT = 8
@@ -86,19 +85,32 @@ def _alike(fishers: Sequence[PackedFisher]) -> bool:
     """Return whether Fishers share head and data types, so that merges can continue from them."""
     first = fishers[0]
     dtypes = _dtypes(first)
-    return all(other.head == first.head and _dtypes(other) == dtypes for other in fishers[1:])
+    return all(
+        other.head == first.head
+        and other.factors.keys() == first.factors.keys()
+        and _dtypes(other) == dtypes
+        for other in fishers[1:]
+    )
 
 
 def _dtypes(fisher: PackedFisher) -> dict[str, torch.dtype]:
     """Return the types in which the values of a Fisher are merged."""
-    return {n: torch.promote_types(v.dtype, torch.float32) for n, v in fisher.values.items()}
+    return {
+        name: torch.promote_types(
+            (fisher.factors[name].rows if name in fisher.factors else fisher.values[name]).dtype,
+            torch.float32,
+        )
+        for name in fisher.values
+    }
 
 
 def _combined(fishers: Sequence[PackedFisher], rule: MergeRule) -> PackedFisher:
     labels = union_labels([fisher.labels for fisher in fishers])
+    values, factors = merged_values(fishers, labels, rule)
     return replace(
         fishers[0],
-        values=merge_fishers([fisher.aligned(labels) for fisher in fishers], rule),
+        values=values,
+        factors=factors,
         labels=labels,
         sources=tuple(dict.fromkeys(s for fisher in fishers for s in fisher.sources)),
         classes=tuple(dict.fromkeys(name for fisher in fishers for name in fisher.classes)),

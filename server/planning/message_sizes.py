@@ -9,6 +9,7 @@ _FISHER_BYTES = {
     pb.FISHER_ENCODING_UNSPECIFIED: 4,
     pb.FISHER_ENCODING_BFLOAT16: 2,
     pb.FISHER_ENCODING_LOG8: 1,
+    pb.FISHER_ENCODING_FACTORED: 4,  # of what is not factored; shapes are not known
 }
 _DELTA_BYTES = {
     pb.DELTA_ENCODING_UNSPECIFIED: 4,

@@ -31,6 +31,8 @@ class _FisherEncodingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fisher
     FISHER_ENCODING_BFLOAT16: _FisherEncoding.ValueType  # 1
     FISHER_ENCODING_LOG8: _FisherEncoding.ValueType  # 2
     """A byte for each value: its logarithm, in 254 steps between bounds that each row has of its own."""
+    FISHER_ENCODING_FACTORED: _FisherEncoding.ValueType  # 3
+    """Of a matrix outside of the head, the sums of its rows and of its columns."""
 
 class FisherEncoding(_FisherEncoding, metaclass=_FisherEncodingEnumTypeWrapper):
     """How the values of a Fisher information are stored in a packet."""
@@ -40,6 +42,8 @@ FISHER_ENCODING_UNSPECIFIED: FisherEncoding.ValueType  # 0
 FISHER_ENCODING_BFLOAT16: FisherEncoding.ValueType  # 1
 FISHER_ENCODING_LOG8: FisherEncoding.ValueType  # 2
 """A byte for each value: its logarithm, in 254 steps between bounds that each row has of its own."""
+FISHER_ENCODING_FACTORED: FisherEncoding.ValueType  # 3
+"""Of a matrix outside of the head, the sums of its rows and of its columns."""
 Global___FisherEncoding: _TypeAlias = FisherEncoding  # noqa: Y015
 
 class _DeltaEncoding:

@@ -81,7 +81,7 @@ class SelectiveDampening:
 def fisher(subject: MethodSubject, samples: Samples, scope: str) -> dict[str, Tensor]:
     """Return the diagonal per-sample Fisher information of a subject's original weights."""
     network = subject.network(subject.original)
-    return fisher_diagonal(network, samples.batches(_BATCH), scope=scope).values
+    return dict(fisher_diagonal(network, samples.batches(_BATCH), scope=scope).values)
 
 
 def batched_importance(

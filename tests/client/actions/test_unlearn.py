@@ -1,6 +1,6 @@
 """The handler of `train.unlearn`: every model of a message, independently and once."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +17,7 @@ from disinherit.common.graph.identifiers import check_id, successor_id
 from disinherit.common.graph.proto import record_from_proto
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.wire import packets
 from disinherit.common.wire.packets import PackedFisher, decode_fisher, encode_fisher
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.client_tasks import collect, files_of, make_method, make_task
@@ -106,14 +107,17 @@ def test_a_packet_is_decoded_once_for_all_models_of_a_task(
 ) -> None:
     """Except for large packets with models that are not sorted by group."""
     decoded: list[str] = []
-    found: list[dict[str, Tensor]] = []
+    found: list[Mapping[str, Tensor]] = []
 
-    def counted(packet: pb.FisherPacket) -> dict[str, Tensor]:
+    unpacked = packets._unpacked
+
+    def counted(packet: pb.FisherPacket) -> object:
         decoded.append(packet.digest)
-        found.append(decode_fisher(packet))
-        return found[-1]
+        values, factors = unpacked(packet)
+        found.append(values)
+        return values, factors
 
-    monkeypatch.setattr("disinherit.common.wire.packets.decode_fisher", counted)
+    monkeypatch.setattr(packets, "_unpacked", counted)
     monkeypatch.setattr(task_inputs, "DECODED_BYTES", kept)
     owner.tuning = one_by_one
     task = make_task(owner, ["m", "n", "o"], packet, METHOD)
@@ -279,9 +283,11 @@ def test_a_damaged_file_fails_with_one_clear_line(
     path.write_bytes(data)
     bad, good = unlearn(owner, make_task(owner, ["n", "o"], packet, METHOD)).models
     assert bad.outcome == pb.OUTCOME_FAILED
-    assert (
-        f"Cannot load the {what} of model 'n'. Expected tensors with digest {digest}" in bad.error
-    )
+    expected = {
+        "weights": "Expected the tensor '2.weight' that was stored, but it was damaged or replaced",
+        "Fisher summary": f"Cannot load the {what} of model 'n'. Expected tensors with digest",
+    }
+    assert expected[what] in bad.error
     assert "\n" not in bad.error
     assert good.outcome == pb.OUTCOME_APPLIED
 

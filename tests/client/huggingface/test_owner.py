@@ -247,3 +247,40 @@ def test_the_head_scope_of_a_language_model_is_refused(owner: HuggingFaceOwner) 
     record = owner.add("m", llama(), sequences(2, 1))
     with pytest.raises(ScopeError, match="another scope than the head for 'm', which is a langu"):
         root_problem(owner, record, Method(scope="head"), "q", ["0"])
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_folder_of_shards_is_added_without_loading_the_model(
+    owner: HuggingFaceOwner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tied: bool
+) -> None:
+    model: Any = llama(tie_word_embeddings=tied).bfloat16()
+    model.save_pretrained(tmp_path / "old", max_shard_size="2KB")
+    with monkeypatch.context() as patched:
+        patched.setattr("disinherit.client.huggingface.sources.load_model", None)
+        record = owner.add("m", tmp_path / "old", sequences(3, 1))
+    outline = owner.outline(record)
+    assert all(not value.untyped_storage().nbytes() > 2 for value in outline.parameters())
+    loaded: Any = owner.load("m")
+    again = library().AutoModelForCausalLM.from_pretrained(tmp_path / "old", dtype="auto")
+    expected = {**dict(again.named_parameters()), **dict(again.named_buffers())}
+    found = {**dict(loaded.named_parameters()), **dict(loaded.named_buffers())}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+        assert found[name].dtype == value.dtype
+    assert loaded.config.to_dict() == again.config.to_dict()
+    assert loaded.generation_config.to_dict() == again.generation_config.to_dict()
+    tokens = torch.arange(1, 7)[None]
+    assert torch.equal(loaded(tokens).logits, again(tokens).logits)
+
+
+def test_files_that_are_not_all_there_is_to_a_model_are_loaded(
+    owner: HuggingFaceOwner, tmp_path: Path
+) -> None:
+    model: Any = llama().bfloat16()
+    model.model.norm.float()  # loaded in one dtype
+    model.save_pretrained(tmp_path / "old")
+    record = owner.add("m", tmp_path / "old", sequences(3, 1))
+    kinds = {value.dtype for value in owner.store.weights(record.id).values()}
+    again = library().AutoModelForCausalLM.from_pretrained(tmp_path / "old", dtype="auto")
+    assert kinds == {value.dtype for value in again.parameters()}

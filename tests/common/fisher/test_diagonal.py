@@ -1,5 +1,5 @@
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError, ScopeError
-from disinherit.common.fisher.classes import ClassFishers, Fisher
+from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fisher.diagonal import MethodName, fisher_diagonal
+from disinherit.common.fisher.pooled import Fisher
 from disinherit.common.fisher.summation import METHODS
 from disinherit.common.models.scope import resolve_scope
 from tests.support.fisher_cases import (
@@ -29,7 +30,7 @@ from tests.support.fisher_cases import (
 X, Y = torch.randn(4, 3), torch.tensor([0, 1, 1, 3])
 
 
-def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+def assert_equal(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     for name, value in found.items():
         scale = float(expected[name].abs().max())
         torch.testing.assert_close(value, expected[name], rtol=1e-10, atol=1e-10 * scale)

@@ -14,8 +14,9 @@ from disinherit.common.tensors.checkpoints import (
     tensor_bytes,
     weights_digest,
 )
-from disinherit.common.tensors.files import DTYPES, TensorFile, kinds_of, spilled
-from disinherit.common.tensors.writing import TensorWriter, write_tensors
+from disinherit.common.tensors.files import DTYPES, TensorFile
+from disinherit.common.tensors.stored import kinds_of, spilled
+from disinherit.common.tensors.writing import TensorWriter
 
 
 def example() -> dict[str, Tensor]:
@@ -31,7 +32,10 @@ def equal(one: Tensor, other: Tensor) -> bool:
 
 def test_a_file_has_the_bytes_order_and_manifest_of_safetensors(tmp_path: Path) -> None:
     state, path = example(), tmp_path / "x.safetensors"
-    write_tensors(path, state, make_manifest(state))
+    with TensorWriter(tmp_path, kinds_of(state), make_manifest(state)) as writer:
+        for name in writer.names:
+            writer.write(name, state[name])
+        writer.move_to(path)
     again = load_checkpoint(path, weights_digest(state))
     assert all(equal(again[name], value) for name, value in state.items())
     other = tmp_path / "y.safetensors"
@@ -71,9 +75,9 @@ def test_an_opening_removes_unfinished_files_but_those_at_work(tmp_path: Path) -
     objects = Objects(tmp_path)
     (tmp_path / ".disinherit-0.tmp").touch()
     with objects.stage(kinds_of({"a": torch.zeros(2)})) as writer:
+        writer.write("a", torch.ones(2))
         Objects(tmp_path).keep_only(())
         assert len(list(tmp_path.iterdir())) == 1
-        writer.write("a", torch.ones(2))
         objects.put(writer.digest, writer.opened())
     with objects.open(weights_digest({"a": torch.ones(2)})) as stored:
         assert torch.equal(stored["a"], torch.ones(2))

@@ -73,6 +73,7 @@ def test_log8_takes_a_byte_a_value_and_eight_a_row() -> None:
             t.numel() * t.element_size() for t in encode_values({"w": value}, encoding).values()
         )
         for encoding in Encoding
+        if encoding is not Encoding.FACTORED
     }
     assert sizes == {Encoding.FULL: 25600, Encoding.BFLOAT16: 12800, Encoding.LOG8: 6400 + 80}
 
@@ -173,5 +174,5 @@ def test_codes_are_no_values() -> None:
 
 
 def test_an_unknown_encoding_is_named() -> None:
-    with pytest.raises(InputError, match="full, bfloat16, log8, but got 'gzip'"):
+    with pytest.raises(InputError, match="full, bfloat16, log8, factored, but got 'gzip'"):
         Encoding.named("gzip")

@@ -11,6 +11,7 @@ from disinherit.common.encodings import Encoding
 from disinherit.common.errors import InputError, RequestError
 from disinherit.common.fiun.unlearning import unlearn_parameters
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelStatus
+from disinherit.common.wire.packets import PackedFisher
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.now import now_us
 from disinherit.server.states import CampaignEvent, TaskState
@@ -169,6 +170,20 @@ def test_a_merged_packet_is_encoded_once_for_all_owners(built: Path, tmp_path: P
     assert {packet.encoding for packets in roots.values() for packet in packets} == {
         Encoding.LOG8.to_proto()
     }
+
+
+def test_factored_packets_are_merged_and_sent_as_factors(built: Path, tmp_path: Path) -> None:
+    request = make_request(encoding="factored", scope="all")
+    with copy(built, tmp_path / "factored") as world:
+        planned = world.coordinator.submit(request)
+        prepared = world.coordinator.prepare(request, planned.groups)
+        for message in prepared.messages.values():
+            for packet in message.fishers:
+                packet.tensors = prepared.tensors[packet.digest]
+                merged = PackedFisher.from_packet(packet)
+                assert merged.factors.keys() == {"0.weight"}
+                assert len(merged.factors["0.weight"].rows) == len(packet.sources)
+        assert world.coordinator.run("q").outcome == "complete"
 
 
 def test_preparing_changes_nothing(world: World) -> None:
