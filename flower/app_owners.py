@@ -130,9 +130,28 @@ class NodeOwner(AppOwner):
         return _every_other(self._of(record)[1], 0)
 
     def sample_ids(self, record: ModelRecord) -> Iterable[str]:
-        """Return the ids of the samples that an update was trained on; empty if they are gone."""
+        """Return the ids of the samples that an update was trained on; empty if they are gone.
+
+        A position names another sample in other data, so its id has their digest, too.
+        """
         samples, _ = self._of(record)
-        return () if samples is None else samples.ids
+        return () if samples is None else _own_ids(samples)
+
+    def ids_named(self, records: Iterable[ModelRecord], names: Collection[str]) -> dict[str, str]:
+        """Return what people call samples -> their ids; positions are those in the latest data.
+
+        Args:
+            records: the updates, the latest first.
+            names: ids that the data say, or positions; those of no sample are left out.
+        """
+        found: dict[str, str] = {}
+        for record in records:
+            samples, _ = self._of(record)
+            known = {} if samples is None else _own_ids(samples)
+            for id, name in known.items():
+                if name in names:
+                    found.setdefault(name, id)
+        return found
 
     def split_training_data(
         self, record: ModelRecord, samples: Sequence[str]
@@ -142,15 +161,10 @@ class NodeOwner(AppOwner):
         Raises:
             DataError: if the data is gone.
         """
-        found, _ = self._of(record)
-        if found is None:
-            raise DataError(
-                f"Expected the data that {record.id!r} was trained on, but it is gone, or not the "
-                "same any more. Let the app load what it loaded then."
-            )
+        found = self._there(record)
         named = {*samples}
-        chosen = [place for place, id in enumerate(found.ids) if id in named]
-        rest = [place for place, id in enumerate(found.ids) if id not in named]
+        chosen = [place for place, id in enumerate(_own_ids(found)) if id in named]
+        rest = [place for place, id in enumerate(_own_ids(found)) if id not in named]
         return found.some(chosen), found.some(rest)
 
     def can_retrain(self, record: ModelRecord) -> bool:
@@ -170,7 +184,22 @@ class NodeOwner(AppOwner):
             raise DataError(f"Expected the start of {record.id!r} to be kept, but it is gone.")
         if without is None:
             return start
-        return self._replay.run(record.id, training, start, without)
+        known = _own_ids(self._there(record)) if without else {}
+        return self._replay.run(record.id, training, start, [known[id] for id in without])
+
+    def _there(self, record: ModelRecord) -> AppSamples:
+        """Return the samples that an update was trained on.
+
+        Raises:
+            DataError: if they are gone.
+        """
+        samples, _ = self._of(record)
+        if samples is None:
+            raise DataError(
+                f"Expected the data that {record.id!r} was trained on, but it is gone, or not the "
+                "same any more. Let the app load what it loaded then."
+            )
+        return samples
 
     def repeat(
         self,
@@ -199,7 +228,9 @@ class NodeOwner(AppOwner):
                 "weights: it depends on more than its start, its data and random numbers."
             )
         gone = {*without, *cleared_samples(self, record)}
-        return self._replay.run(origin.id, training, start, gone)
+        known = _own_ids(self._there(record))
+        names = [name for id, name in known.items() if id in gone]
+        return self._replay.run(origin.id, training, start, names)
 
     def _of(self, record: ModelRecord) -> tuple[AppSamples | None, AppSamples | None]:
         """Return training and held-out samples of an update, as they were; else `None`."""
@@ -263,6 +294,12 @@ class ServerOwner(AppOwner):
 def values_of(training: Training) -> Values:
     """Return the configuration of a training that an app's functions may take values of."""
     return {**training.run_config, **training.node_config}
+
+
+def _own_ids(samples: AppSamples) -> dict[str, str]:
+    """Return the id of each sample, in order -> what people call it."""
+    data = f"{samples.digest}/" if samples.are_positions else ""
+    return {data + name: name for name in samples.ids}
 
 
 def _every_other(samples: AppSamples | None, first: int) -> Batches | None:

@@ -58,24 +58,35 @@ class AppSamples:
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """The ids, in order; each once.
+        """The ids, in order; each once.  Where the data say none, positions in the data set.
 
         Raises:
             DataError: if two samples have the same.
         """
-        known = getattr(getattr(self._loader, "dataset", None), "ids", None)
-        drawn = self._drawn
-        if drawn is not None and isinstance(known, Sequence) and not isinstance(known, str):
-            ids = tuple(str(known[place]) for place in drawn)
-        elif any(isinstance(item, Mapping) and _named(item) for item in self._first()):
-            ids = tuple(id for item in self._items(None) for id in _named(item))
-        elif drawn is not None:
-            ids = tuple(map(str, drawn))
-        else:
-            ids = tuple(map(str, range(len(self.targets))))
+        ids = self._said
+        if ids is None:
+            drawn = self._drawn
+            places: Sequence[int] = range(len(self.targets)) if drawn is None else drawn
+            ids = tuple(map(str, places))
         if len({*ids}) != len(ids):
             raise DataError(f"Expected a different id of each sample of {self._what}.")
         return ids
+
+    @property
+    def are_positions(self) -> bool:
+        """Whether the ids are positions, which name other samples in other data."""
+        return self._said is None
+
+    @cached_property
+    def _said(self) -> tuple[str, ...] | None:
+        """Ids by the data set, or in its batches; `None` without any."""
+        known = getattr(getattr(self._loader, "dataset", None), "ids", None)
+        drawn = self._drawn
+        if drawn is not None and isinstance(known, Sequence) and not isinstance(known, str):
+            return tuple(str(known[place]) for place in drawn)
+        if any(isinstance(item, Mapping) and _named(item) for item in self._first()):
+            return tuple(id for item in self._items(None) for id in _named(item))
+        return None
 
     @cached_property
     def targets(self) -> tuple[int, ...]:

@@ -195,20 +195,37 @@ class OwnerApp(ClientApp):
     def _digests(self, message: Message, context: Context) -> Message:
         """Return the digests of samples, so that no id is stored elsewhere, and who knows them."""
         asked = message.content.config_records[RECORD]
-        ids = cast("list[str]", asked["ids"])
+        names = cast("list[str]", asked["ids"])
         with self.open(message, context) as owner:
             models = cast("list[str]", asked["models"])
-            known = {model: {*owner.sample_ids(owner.store.record(model))} for model in models}
-            everything = set().union(*known.values())
-            if missing := [id for id in ids if id not in everything]:
+            records = {model: owner.store.record(model) for model in models}
+            latest = sorted(records.values(), key=lambda one: one.created_us, reverse=True)
+            known = {model: {*owner.sample_ids(record)} for model, record in records.items()}
+            named = owner.ids_named(latest, {*names})
+            if missing := [name for name in names if name not in named]:
+                everything = set().union(*known.values())
                 raise CampaignError(
                     f"Expected ids of samples that {owner.store.owner} trained on, but "
-                    f"{len(missing)} of {len(ids)} are of none. An id is a position in the node's "
-                    f"data set, from 0 on, unless its data say more; {len(everything)} are known."
+                    f"{len(missing)} of {len(names)} are of none. An id is a position in the "
+                    f"node's data set, from 0 on, unless its data say more; {len(everything)} are "
+                    "known."
                 )
-            named = digest_samples(sample_key(owner.store.root), cast("str", asked["salt"]), ids)
+            ids = named.values()
+            digests = digest_samples(sample_key(owner.store.root), cast("str", asked["salt"]), ids)
         trained = [model for model in models if not known[model].isdisjoint(ids)]
-        content = ConfigRecord({"digests": list(named.digests), "models": trained})
+        gone = [model for model in models if not known[model]]
+        # By positions nothing is known of updates that other data made.
+        told = all(id == name for name, id in named.items())
+        other = [] if told else [model for model in models if model not in {*trained, *gone}]
+        content = ConfigRecord(
+            {
+                "digests": list(digests.digests),
+                "ids": list(ids),
+                "models": trained,
+                "gone": gone,
+                "other": other,
+            }
+        )
         return Message(RecordDict({RECORD: content}), reply_to=message)
 
     def _repeat(self, message: Message, context: Context) -> Message:

@@ -46,6 +46,12 @@ _log = logging.getLogger("flwr")  # where Flower's own messages of a run go
 _NAMED = 10
 """Most updates that a line lists."""
 
+_NOT_TOLD = {
+    "gone": "were trained on data that is gone, or not the same any more",
+    "other": "were trained on other data, where positions are those of other samples",
+}
+"""Entry of a node's answer -> why updates in it are not asked to forget samples."""
+
 
 def forget(
     grid: Grid,
@@ -116,10 +122,9 @@ def forget(
         repeated: dict[str, str] = {}
         if samples and not hand_down:
             with ServerOwner(functions, dict(context.run_config)) as server:
-                named = {owner: [str(id) for id in ids] for owner, ids in samples.items()}
                 exact = _made_exactly(store)
                 rounds = RepeatedRounds(
-                    grid, nodes, graph, server, request.id, named, exact, timeout, say
+                    grid, nodes, graph, server, request.id, asked.ids, exact, timeout, say
                 )
                 repeated = _repeat(coordinator, request, rounds, say)
         coordinator.submit(request)
@@ -170,11 +175,15 @@ class _Asked:
         nodes: the nodes that are there.
         graph: the recorded lineage.
         timeout: seconds to wait for a node's answer.
+
+    Attributes:
+        ids: owner -> ids of the samples to forget, as its node knows them.
     """
 
     def __init__(
         self, grid: Grid, nodes: KnownNodes, graph: InheritanceGraph, timeout: float
     ) -> None:
+        self.ids: dict[str, list[str]] = {}
         self._grid = grid
         self._nodes = nodes
         self._timeout = timeout
@@ -187,7 +196,7 @@ class _Asked:
             _log.warning(
                 "%d updates were not kept by their nodes, so what they learned stays: %s",
                 len(lost),
-                ", ".join(lost[:_NAMED]) + (", ..." if lost[_NAMED:] else ""),
+                _listed(lost),
             )
 
     def request(
@@ -264,6 +273,16 @@ class _Asked:
         digests = tuple(map(str, cast("list[str]", answer["digests"])))
         named = SampleDigests(salt, digests, ignore_unknown=True)
         models = {*cast("list[str]", answer["models"])} & {*updates}
+        self.ids[owner] = list(map(str, cast("list[str]", answer["ids"])))
+        for key, why in _NOT_TOLD.items():
+            if unasked := sorted({*cast("list[str]", answer.get(key, []))} & {*updates}):
+                _log.warning(
+                    "%d updates of %s %s, so what they may have learned of these samples stays: %s",
+                    len(unasked),
+                    owner,
+                    why,
+                    _listed(unasked),
+                )
         return dict.fromkeys(sorted(models), named)
 
     def _no_owner(self, name: str) -> str:
@@ -271,6 +290,10 @@ class _Asked:
             f"Expected an owner that trained ({', '.join(self._owners)}), but got {name!r}."
             f"{did_you_mean(name, self._owners)}"
         )
+
+
+def _listed(models: Sequence[str]) -> str:
+    return ", ".join(models[:_NAMED]) + (", ..." if models[_NAMED:] else "")
 
 
 def _check_kinds(

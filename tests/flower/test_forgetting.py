@@ -33,8 +33,8 @@ class Trained:
         self.load = load
         self.grid = AppGrid(load("flower_app.client_app").app, 3)
 
-    def train(self, run: int = 5) -> None:
-        grid = AppGrid(self.load("flower_app.client_app").app, 3, run)
+    def train(self, run: int = 5, nodes: int = 3) -> None:
+        grid = AppGrid(self.load("flower_app.client_app").app, nodes, run)
         self.load("flower_app.server_app").app(grid, context_of())
 
     def forget(self, **what: Any) -> Any:
@@ -218,6 +218,22 @@ def test_a_repetition_is_applied_when_nodes_come_back(trained: Trained) -> None:
     said: list[str] = []
     result = trained.forget(samples={"node-0": [1, 2]}, say=said.append)
     assert (result.outcome, said) == ("complete", [])
+
+
+def test_positions_are_those_in_the_latest_data(
+    trained: Trained, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Node 0 has every second image now, and had every third one."""
+    trained.train(run=6, nodes=2)
+    trained.grid = AppGrid(trained.load("flower_app.client_app").app, 2, 6)
+    result = trained.forget(samples={"node-0": [1]})
+    assert {model for model in result.tasks if model.endswith("node-0")} == {
+        "run-6.r1.node-0",
+        "run-6.r2.node-0",
+    }
+    (said,) = (one.getMessage() for one in caplog.records if "where positions" in one.message)
+    assert said.startswith("2 updates of node-0 were trained on other data")
+    assert said.endswith("stays: run-5.r1.node-0, run-5.r2.node-0")
 
 
 def test_a_node_leaves_and_takes_all_with_it(trained: Trained, capsys: Capture) -> None:
