@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -25,6 +24,7 @@ from measuring import Claim, Figures, arguments, memory_in_use, most_memory, rep
 from torch import Tensor
 
 from disinherit.client.agent import AgentConfig, enrol
+from disinherit.client.agent.activity import ActivityFile
 from disinherit.client.agent.link import Link
 from disinherit.client.agent.runner import TaskAnswer
 from disinherit.common.encodings import Encoding
@@ -195,7 +195,8 @@ def serve(pipe: Connection, folder: str, names: list[str], megabytes: int) -> No
         tokens = {name: fleet.enrolment.invite(name) for name in names}
         pipe.send((fleet.server.port, fleet.server.enrol_port, tokens))
         while len(fleet.hub.sessions()) < len(names):
-            time.sleep(0.05)
+            if pipe.poll(0.05):
+                return  # an agent could not be started
         before = memory_in_use()
         data = os.urandom(megabytes * 10**6)
         packet = pb.FisherPacket(digest="0" * 64)
@@ -213,7 +214,7 @@ def serve(pipe: Connection, folder: str, names: list[str], megabytes: int) -> No
 def _agent(config: AgentConfig, token: str) -> Iterator[None]:
     """Connect an agent that downloads what it is sent, keeps nothing, and answers."""
     stop = threading.Event()
-    link = Link(config, enrol(config, token), stop)
+    link = Link(config, enrol(config, token), stop, ActivityFile(config.state))
 
     def work(task: agents_pb2.AgentTask) -> None:
         for fisher in pb.UnlearnTask.FromString(task.task).fishers:
