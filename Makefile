@@ -154,13 +154,12 @@ clean: ## remove what was installed and built
 
 # The links that make the folders importable as `disinherit.*` are made anew whenever the set of files
 # changes: that is when the time of a folder does.
-# Not compiled: half of the time would go into modules that are never imported.
 $(INSTALLED): pyproject.toml constraints.txt $(CODE)
 	@command -v $(PYTHON) >/dev/null \
 		|| { echo "Expected Python 3.11 or newer, but there is no $(PYTHON): make PYTHON=python3.12 ..."; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Expected Python 3.11 or newer, but $(PYTHON) is older: make PYTHON=python3.12 ..."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[dev]' --config-settings editable_mode=strict
 	touch $@

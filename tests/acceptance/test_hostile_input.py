@@ -287,7 +287,7 @@ def values(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[pb.Fis
 
     def lie(reply: pb.FisherReply) -> None:
         packet = reply.roots[0].packets[0]
-        found = decode_fisher(packet)
+        found = dict(decode_fisher(packet))
         other = encode_fisher(
             change(found) or found,
             labels=packet.labels,
