@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from disinherit.client.privacy.policy import ReleasePolicy
     from disinherit.client.store.ledger import Commit, Forgotten, LedgerEntry
     from disinherit.client.store.store import ModelStore
-    from disinherit.common.encodings import Encoding
+    from disinherit.common.encodings import Encoding, SummaryForm
     from disinherit.common.errors import (
         AuditError,
         CampaignError,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         StoreError,
         TokenError,
         UnreachableError,
+        UntrainedError,
         WithheldError,
     )
     from disinherit.common.fisher.classes import ClassFishers
@@ -136,6 +137,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "LedgerEntry",
     "Forgotten",
     "ReleasePolicy",
+    "SummaryForm",
     "AcceptancePolicy",
     "Encoding",
     "build_client_app",
@@ -190,6 +192,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "StoreError",
     "LostHistoryError",
     "UnreachableError",
+    "UntrainedError",
     "StoppingError",
     "CampaignError",
     "NotDrivenError",
@@ -215,7 +218,10 @@ _MODULES = {
         "LedgerEntry",
     ),
     "client.store.store": ("ModelStore",),
-    "common.encodings": ("Encoding",),
+    "common.encodings": (
+        "Encoding",
+        "SummaryForm",
+    ),
     "common.errors": (
         "AuditError",
         "CampaignError",
@@ -245,6 +251,7 @@ _MODULES = {
         "StoreError",
         "TokenError",
         "UnreachableError",
+        "UntrainedError",
         "WithheldError",
     ),
     "common.fisher.classes": ("ClassFishers",),

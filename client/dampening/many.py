@@ -200,6 +200,8 @@ class Stacking:
                     self._kinds[key] = None  # tensor by tensor, one by one
                     return None
                 layout = _layout(manifest_of(stored))
+                for name in stored:
+                    stored[name]  # verified, of one model of a kind also outside of the scope
             try:
                 alike = self._inputs.alike(model)
                 problem = resolve_problem(

@@ -172,11 +172,8 @@ class Objects:
     def verify(self, digest: str, what: str, part: Delta | None = None) -> None:
         """Read all tensors with this digest, one by one; arguments and errors as in `get`."""
         with self.view(digest, what, part) as stored:
-            try:
-                for name in stored:
-                    stored[name]
-            except CheckpointError as error:
-                raise CheckpointError(f"Cannot load the {what}. {error}") from error
+            for name in stored:
+                stored[name]
 
     def write_out(self, part: Delta) -> None:
         """Give an object that is stored as a difference files of its own, or those of its base.
@@ -193,12 +190,13 @@ class Objects:
                 writer.write(name, stored[name])
             writer.move_to(part.digest)
 
-    def open(self, digest: str, part: Delta | None = None) -> StoredTensors:
+    def open(self, digest: str, part: Delta | None = None, what: str = "") -> StoredTensors:
         """Return the tensors with this digest, each read when it is asked for.
 
         Args:
             digest: their `weights_digest`.
             part: their delta; `None` for a full object.  It clears no classes.
+            what: description for the error message of a damaged tensor; `""` for none.
 
         Raises:
             CheckpointError: if a file is missing or damaged, has other content or no manifest.
@@ -214,7 +212,7 @@ class Objects:
         except BaseException:
             file.close()
             raise
-        return StoredTensors(file, manifest, changed)
+        return StoredTensors(file, manifest, changed, what)
 
     def view(
         self, digest: str, what: str, part: Delta | None = None
@@ -230,7 +228,7 @@ class Objects:
             CheckpointError: if a file is missing, damaged or has other content.
         """
         try:
-            return self.open(digest, part)
+            return self.open(digest, part, what)
         except CheckpointError:  # a file of 0.1.0, or a damaged one: the digest tells
             return nullcontext(self.get(digest, what, part))
 

@@ -25,7 +25,7 @@ class ClassFishers:
     and enough to change only the rows of some classes.
 
     A matrix outside of the head may be *factored*: each class keeps the sums of its rows and of its
-    columns, whose product is its Fisher information (`disinherit.common.fisher.factors`).
+    columns, whose product is its Fisher information (docs/method.md).
 
     Attributes:
         sums: parameter name -> Σ gᵢ ∘ gᵢ over the samples of each class, `[P, *shape]`; for a

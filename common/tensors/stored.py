@@ -49,14 +49,20 @@ class StoredTensors(Mapping[str, Tensor]):
         file: the file; closed with this.
         manifest: manifest of all tensors.
         others: tensors that are not in the file, or instead of some that are.
+        what: description for the error message of a damaged tensor; `""` for none.
 
     Attributes:
         manifest: the same.
     """
 
     def __init__(
-        self, file: Readable, manifest: Manifest, others: Mapping[str, Tensor] | None = None
+        self,
+        file: Readable,
+        manifest: Manifest,
+        others: Mapping[str, Tensor] | None = None,
+        what: str = "",
     ) -> None:
+        self._of = f"Cannot load the {what}. " if what else ""
         self._file = file
         self.manifest = manifest
         self._others = others or {}
@@ -79,12 +85,13 @@ class StoredTensors(Mapping[str, Tensor]):
             CheckpointError: if it is damaged.
         """
         line = self.manifest[name]
-        value = self._others[name] if name in self._others else self._file.read(name)
+        known = name in self._others
+        value = self._others[name].clone() if known else self._file.read(name)
         digest = hashlib.sha256(content_of(name, value)).hexdigest()
         if tensor_line(name, value.dtype, value.shape, digest) != line:
             raise CheckpointError(
-                f"Expected the tensor {name!r} that was stored, but it was damaged or replaced. "
-                "Restore its file."
+                f"{self._of}Expected the tensor {name!r} that was stored, but it was damaged or "
+                "replaced. Restore its file."
             )
         return value
 

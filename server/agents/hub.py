@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from disinherit.common.limits import ANSWER
-from disinherit.server.store.presence import Details, Download
+from disinherit.server.store.presence import Details, MeasuredDownload
 from disinherit.server.transport.base import too_large
 from disinherit.v1 import agents_pb2 as pb
 
@@ -99,7 +99,7 @@ class Hub:
         self._left: dict[str, float] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._open: defaultdict[str, dict[str, pb.AgentTask]] = defaultdict(dict)
-        self._downloads: dict[str, Download] = {}
+        self._downloads: dict[str, MeasuredDownload] = {}
 
     def away(self, owner: str) -> float:
         """Return the seconds since an owner's agent disconnected; 0 if it is connected."""
@@ -125,7 +125,7 @@ class Hub:
                 for owner, session in self._sessions.items()
             }
 
-    def measured(self, owner: str, download: Download) -> None:
+    def measured(self, owner: str, download: MeasuredDownload) -> None:
         """Take in how long an owner's agent took for a long download."""
         with self._lock:
             self._downloads[owner] = download

@@ -25,7 +25,7 @@ from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.agents.hub import Hub, Session
 from disinherit.server.agents.revocation import certified_key
 from disinherit.server.ports.doors import Watchdog
-from disinherit.server.store.presence import Details, Download
+from disinherit.server.store.presence import Details, MeasuredDownload
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import agents_pb2_grpc
 
@@ -107,7 +107,7 @@ class AgentsServicer(agents_pb2_grpc.AgentsServicer):
                 yield chunk
             if size >= LONG_DOWNLOAD:
                 taken_us = max(1, (time.monotonic_ns() - began) // 1000)
-                self._hub.measured(owner, Download(size, taken_us))
+                self._hub.measured(owner, MeasuredDownload(size, taken_us))
         except DisinheritError as error:
             _refuse(context, error)
 

@@ -27,7 +27,7 @@ _OF_OWNERS = update(PRESENCE).where(PRESENCE.c.owner.in_(bindparam("owners", exp
 
 
 @dataclass(frozen=True, slots=True)
-class Download:
+class MeasuredDownload:
     """A download that was long enough to tell how fast an owner is.
 
     Attributes:
@@ -53,7 +53,7 @@ class Details:
     release: str = ""
     hours: str = ""
     bytes_per_second: int = 0
-    download: Download = Download()
+    download: MeasuredDownload = MeasuredDownload()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,6 @@ def _read(row: Row[Any], now: int) -> Presence:
             row.release,
             row.hours,
             row.bytes_per_second,
-            Download(row.downloaded_bytes, row.download_us),
+            MeasuredDownload(row.downloaded_bytes, row.download_us),
         ),
     )

@@ -108,7 +108,8 @@ def test_models_of_other_kinds_are_refused(tmp_path: Path) -> None:
     with HuggingFaceOwner(ModelStore(tmp_path, "lab")) as lab:
         lab.add("classes", bert(), texts(6, 1))
         record = lab.store.record("classes")
-        asked = root_problem(lab, record, Method(scope="all"), "case", ["0"])
+        ids = [*lab.ids_of(record, [0])]
+        asked = root_problem(lab, record, Method(scope="all"), "case", ids)
         assert "'classes' is none" in GRAD_DIFF().refusal(asked)
         lab.add("adapter", lora(llama(), task_type="CAUSAL_LM"), ROWS, ids="id")
         assert "has an adapter" in GRAD_DIFF().refusal(problem(lab, model="adapter"))

@@ -24,7 +24,7 @@ from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import CHUNK_BYTES
 from disinherit.server.agents.enrolment import Enrolment
-from disinherit.server.store.presence import Download
+from disinherit.server.store.presence import MeasuredDownload
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1 import unlearning_pb2
@@ -314,7 +314,7 @@ def test_long_downloads_tell_how_fast_an_owner_is(side: AgentsSide, anna: Identi
         stream = caller.stub.Serve(messages(), timeout=60.0)
         assert next(stream).HasField("welcome")
         assert caller.fetch(DIGEST) == BLOB  # too short to tell
-        assert side.hub.present()["anna"].download == Download()
+        assert side.hub.present()["anna"].download == MeasuredDownload()
         chunks = caller.stub.Fetch(pb.FetchRequest(digest=digest, offset=1), timeout=60.0)
         received = len(next(chunks).data)
         time.sleep(0.5)  # the rest waits on its way

@@ -9,7 +9,7 @@ from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.enrolment import Enrolment
 from disinherit.server.store import presence
 from disinherit.server.store.database import Database
-from disinherit.server.store.presence import Attendance, Details, Download, find_presence
+from disinherit.server.store.presence import Attendance, Details, MeasuredDownload, find_presence
 from disinherit.server.store.schema import prepare
 from disinherit.v1 import coordinator_pb2 as pb
 from tests.server.service.test_calls import approve, await_end, refused, submit
@@ -73,10 +73,10 @@ def test_what_was_measured_of_an_owner_stays_until_there_is_news(running: Runnin
         return anna.bytes_per_second, anna.downloaded_bytes, anna.download_us
 
     assert kept(Details()) == (0, 0, 0)
-    measured = Details(bytes_per_second=2_000_000, download=Download(5_000_000, 2_500_000))
+    measured = Details(bytes_per_second=2_000_000, download=MeasuredDownload(5_000_000, 2_500_000))
     assert kept(measured) == (2_000_000, 5_000_000, 2_500_000)
     assert kept(Details()) == (0, 5_000_000, 2_500_000)  # as after a restart
-    assert kept(Details(download=Download(3_000_000, 100))) == (0, 3_000_000, 100)
+    assert kept(Details(download=MeasuredDownload(3_000_000, 100))) == (0, 3_000_000, 100)
 
 
 def test_an_owner_of_a_process_that_was_killed_does_not_stay_online(
