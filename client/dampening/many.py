@@ -37,7 +37,7 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.checkpoints import make_manifest
 from disinherit.common.tensors.identity import Manifest, manifest_digest
-from disinherit.common.tensors.stored import bytes_of, manifest_of
+from disinherit.common.tensors.stored import bytes_of, manifest_of, verify
 from disinherit.common.wire.packets import PackedFisher
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -200,8 +200,7 @@ class Stacking:
                     self._kinds[key] = None  # tensor by tensor, one by one
                     return None
                 layout = _layout(manifest_of(stored))
-                for name in stored:
-                    stored[name]  # verified, of one model of a kind also outside of the scope
+                verify(stored)  # one model of a kind also outside of the scope
             try:
                 alike = self._inputs.alike(model)
                 problem = resolve_problem(

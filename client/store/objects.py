@@ -27,7 +27,7 @@ from disinherit.common.tensors.shards import (
     shard_path,
     shards_of,
 )
-from disinherit.common.tensors.stored import StoredTensors, kinds_of
+from disinherit.common.tensors.stored import StoredTensors, kinds_of, verify
 
 _log = logging.getLogger(__name__)
 
@@ -172,8 +172,7 @@ class Objects:
     def verify(self, digest: str, what: str, part: Delta | None = None) -> None:
         """Read all tensors with this digest, one by one; arguments and errors as in `get`."""
         with self.view(digest, what, part) as stored:
-            for name in stored:
-                stored[name]
+            verify(stored)
 
     def write_out(self, part: Delta) -> None:
         """Give an object that is stored as a difference files of its own, or those of its base.

@@ -86,7 +86,10 @@ class StoredTensors(Mapping[str, Tensor]):
         """
         line = self.manifest[name]
         known = name in self._others
-        value = self._others[name].clone() if known else self._file.read(name)
+        try:
+            value = self._others[name].clone() if known else self._file.read(name)
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._of}{error}") from error
         digest = hashlib.sha256(content_of(name, value)).hexdigest()
         if tensor_line(name, value.dtype, value.shape, digest) != line:
             raise CheckpointError(
@@ -109,6 +112,16 @@ class StoredTensors(Mapping[str, Tensor]):
         if name in self._others:
             return self._others[name].dtype, self._others[name].shape
         return self._file.kind(name)
+
+
+def verify(tensors: Mapping[str, Tensor]) -> None:
+    """Read all tensors, one by one, so that those that are stored are verified.
+
+    Raises:
+        CheckpointError: if one is damaged.
+    """
+    for name in tensors:
+        tensors[name]
 
 
 def kinds_of(tensors: Mapping[str, Tensor]) -> dict[str, Kind]:

@@ -124,8 +124,8 @@ def test_the_spread_of_the_reference_has_its_own_table(cells: list[Record]) -> N
 
 def test_a_note_stands_below_the_title() -> None:
     text = render_markdown(run_record("ours"), [reference("one class-0")], [], "Of before.")
-    assert text.splitlines()[2] == "**Of before.**"
-    assert "**" not in render_markdown(run_record("ours"), [reference("one class-0")], [])
+    assert text.splitlines()[2] == "> Of before."
+    assert "> " not in render_markdown(run_record("ours"), [reference("one class-0")], [])
 
 
 def test_several_runs_are_one_page(cells: list[Record]) -> None:

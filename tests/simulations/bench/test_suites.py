@@ -99,8 +99,8 @@ def test_what_makes_no_sense_is_refused_by_name(
 
 def test_a_suite_that_is_not_there_names_those_that_are() -> None:
     names = (
-        "classes, deep-classes, depth, glyphs, paper, privacy, quick, roots, samples, skew, "
-        "standard, vision"
+        "classes, deep-classes, depth, factored, glyphs, paper, privacy, quick, roots, samples, "
+        "skew, standard, vision"
     )
     with pytest.raises(InputError, match=names):
         load_suite("no-such-suite")
