@@ -34,7 +34,6 @@ from disinherit.common.method import Method
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
 from disinherit.common.tensors.lazy import LazyTensors, select_names
-from disinherit.common.tensors.stored import verify
 from disinherit.common.wire.packets import encode_fisher, head_fields
 from disinherit.common.wire.samples import samples_of
 from disinherit.v1 import unlearning_pb2 as pb
@@ -65,9 +64,10 @@ def _packets(
     # The successor of a destroyed root has its summary, without the forgotten data.
     record = owner.store.standing_in(root.model_id)
     with owner.store.opened(record.id) as weights:
-        verify(weights)  # a damaged version has nothing to say of its descendants
         loaded = LoadedOnce(owner, record, weights)
-        return _released_packets(owner, record, root, method, loaded, policy)
+        packets = _released_packets(owner, record, root, method, loaded, policy)
+        loaded.verify()  # a damaged version has nothing to say of its descendants
+        return packets
 
 
 def _released_packets(

@@ -12,7 +12,13 @@ from disinherit.client.owner.owner import Owner, load_network
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.tensors.identity import manifest_digest
 from disinherit.common.tensors.shards import ShardWriter
-from disinherit.common.tensors.stored import StoredTensors, bytes_of, kinds_of, manifest_of
+from disinherit.common.tensors.stored import (
+    StoredTensors,
+    bytes_of,
+    kinds_of,
+    manifest_of,
+    verify,
+)
 
 IN_MEMORY = 64 << 20
 """Bytes of weights that are held while they are dampened; those of larger models are in files."""
@@ -32,12 +38,24 @@ class LoadedOnce:
 
     def __init__(self, owner: Owner, record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
         self._load = partial(load_network, owner, record, weights)
+        self._weights = weights
         self.outline, self._is_loaded = outlined_network(owner, record, weights)
 
     @cached_property
     def network(self) -> nn.Module:
         """The module with the weights."""
-        return self.outline if self._is_loaded else self._load()
+        network = self.outline if self._is_loaded else self._load()
+        self._is_loaded = True
+        return network
+
+    def verify(self) -> None:
+        """Verify all weights, unless they were when they were loaded.
+
+        Raises:
+            CheckpointError: if a tensor is damaged.
+        """
+        if not self._is_loaded:
+            verify(self._weights)
 
 
 class NewWeights:
