@@ -92,10 +92,7 @@ class StoredTensors(Mapping[str, Tensor]):
             raise CheckpointError(f"{self._of}{error}") from error
         digest = hashlib.sha256(content_of(name, value)).hexdigest()
         if tensor_line(name, value.dtype, value.shape, digest) != line:
-            raise CheckpointError(
-                f"{self._of}Expected the tensor {name!r} that was stored, but it was damaged or "
-                "replaced. Restore its file."
-            )
+            raise damaged(name, self._of)
         return value
 
     def __iter__(self) -> Iterator[str]:
@@ -112,6 +109,19 @@ class StoredTensors(Mapping[str, Tensor]):
         if name in self._others:
             return self._others[name].dtype, self._others[name].shape
         return self._file.kind(name)
+
+
+def damaged(name: str, of: str = "") -> CheckpointError:
+    """Return the error for a tensor that its line of the manifest does not describe.
+
+    Args:
+        name: its name.
+        of: a sentence and a space before the message; `""` for none.
+    """
+    return CheckpointError(
+        f"{of}Expected the tensor {name!r} that was stored, but it was damaged or replaced. "
+        "Restore its file."
+    )
 
 
 def verify(tensors: Mapping[str, Tensor]) -> None:

@@ -22,7 +22,7 @@ from disinherit.common.files import TEMPORARY_GLOB, sync_folder
 from disinherit.common.tensors.checkpoints import content_of, tensor_line
 from disinherit.common.tensors.files import DTYPES, Kind, TensorFile, with_manifest
 from disinherit.common.tensors.identity import Manifest, manifest_digest
-from disinherit.common.tensors.stored import StoredTensors
+from disinherit.common.tensors.stored import StoredTensors, damaged
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _ORDER = {dtype: place for place, dtype in enumerate(DTYPES.values())}
@@ -129,10 +129,7 @@ class TensorWriter:
         except OSError as error:
             raise self._unwritable(error) from error
         if line != source.manifest[name]:
-            raise CheckpointError(
-                f"Expected the tensor {name!r} that was stored, but it was damaged or replaced. "
-                "Restore its file."
-            )
+            raise damaged(name)
         self.manifest[name] = line
 
     def reader(self) -> TensorFile:
