@@ -240,7 +240,7 @@ class RepeatedRounds:
             else:
                 weights = self._server.store.weights(edge.parent)
                 weights = weights if before else self._of_server(edge.parent)
-            parents.append(Parent(partial(_given, weights), edge.weight))
+            parents.append(Parent(partial(dict, weights), edge.weight))
         return compute(edges[0].recipe or Recipe.AVERAGE, parents, like)
 
 
@@ -248,7 +248,3 @@ def _digests_file(folder: Path, request_id: str) -> Path:
     made = folder / "repetitions"
     made.mkdir(exist_ok=True)
     return made / f"{request_id}.json"
-
-
-def _given(weights: Weights) -> Weights:
-    return weights
