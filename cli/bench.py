@@ -150,6 +150,7 @@ def family(
         list[str] | None,
         typer.Option(help="Measure this request only, such as 'twenty authors'. Repeat."),
     ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda:0, ...")] = "cpu",
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
@@ -164,7 +165,8 @@ def family(
         from disinherit.simulations.family.running import measure
 
         with progress() as say:
-            measure(out, range(seeds), say, quick=quick, work=work, only=request or [])
+            asked = request or []
+            measure(out, range(seeds), say, quick=quick, work=work, only=asked, device=device)
     measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())

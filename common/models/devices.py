@@ -38,6 +38,24 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def described(device: torch.device) -> str:
+    """Return the name of a device for figures, with that of the accelerator.
+
+    Example:
+        >>> described(torch.device("cpu"))
+        'cpu'
+    """
+    module = None if device.type == "cpu" else torch.get_device_module(device)
+    named = getattr(module, "get_device_name", None)  # not every kind has names
+    return f"{device} ({named(device)})" if named else str(device)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has computed what it was asked for, before a clock is read."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def memory_left(device: torch.device) -> int | None:
     """Return how many bytes can be allocated on a device; `None` if unknown.
 

@@ -99,7 +99,7 @@ def linear(
             made[name] = first
             continue
         wide = torch.float64 if first.dtype == torch.float64 else torch.float32
-        factors = torch.tensor(weights, dtype=wide)
+        factors = torch.tensor(weights, dtype=wide, device=first.device)
         total = torch.zeros_like(first, dtype=wide)
         for one, factor in zip(loaded, factors, strict=True):
             total.addcmul_(one[name], factor)

@@ -87,7 +87,9 @@ def _merge(
         if trims:
             for vector, density in zip(vectors, densities, strict=True):
                 vector.copy_(_largest(vector, density))
-        factors = torch.tensor(weights, dtype=vectors.dtype).reshape(-1, *[1] * base.dim())
+        factors = torch.tensor(weights, dtype=vectors.dtype, device=vectors.device).reshape(
+            -1, *[1] * base.dim()
+        )
         vectors *= factors
         if trims:
             agreed = (vectors.sum(0) >= 0).to(vectors.dtype) * 2 - 1
@@ -113,6 +115,6 @@ def _largest(vector: Tensor, density: float) -> Tensor:
         return torch.zeros_like(vector)
     count = max(1, int(density * vector.numel()))
     order = torch.argsort(vector.abs().reshape(-1).float(), descending=True)
-    mask = torch.zeros(vector.numel(), dtype=vector.dtype)
+    mask = torch.zeros(vector.numel(), dtype=vector.dtype, device=vector.device)
     mask[order[:count]] = 1
     return vector * mask.reshape(vector.shape)

@@ -31,8 +31,9 @@ from disinherit.direct import DirectTransport
 from disinherit.families.merges import LEAST_SHARE
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.simulations.family.language_model import Weights, load
-from disinherit.simulations.family.members import COPIES, MEMBERS, Family, adapter_of, data_of
+from disinherit.simulations.family.copies import COPIES
+from disinherit.simulations.family.language_model import CPU, Weights, load, moved
+from disinherit.simulations.family.members import MEMBERS, Family, adapter_of, data_of
 from disinherit.simulations.family.problem import FamilyProblem
 
 _LAB = "lab"
@@ -41,13 +42,13 @@ _REQUEST = "family"
 
 def measure_curvature(family: Family, data: Mapping[str, Sequence[int]]) -> Curvature:
     """Return the curvature that is registered with the base, over all that it was trained on."""
-    with _lab() as lab:
+    with _lab(family.device) as lab:
         record = _add_base(lab, family, data, None)
         batches = lab.training_data(record)
         assert batches is not None
         network = load_network(lab, record, lab.store.weights(record.id))
         names = [name for name, _ in network.named_parameters()]
-        return measure(network, names, batches, torch.device("cpu"))
+        return measure(network, names, batches, lab.device)
 
 
 def step_root(problem: FamilyProblem) -> Weights:
@@ -57,12 +58,12 @@ def step_root(problem: FamilyProblem) -> Weights:
     too, by more than what that method lets a split bear.
     """
     family = problem.family
-    with _lab() as lab:
+    with _lab(family.device) as lab:
         data = {**problem.forget, **problem.retain}
         record = _add_base(lab, family, data, problem.replayed)
         lab.store.set_curvature(record.id, problem.curvature())
         found = root_problem(lab, record, Method(scope="all"), _REQUEST, list(problem.forget))
-        return EkfacStep().unlearn(found).weights
+        return moved(EkfacStep().unlearn(found).weights, family.device)
 
 
 def run_campaign(problem: FamilyProblem, method: Method) -> dict[str, Weights]:
@@ -80,7 +81,7 @@ def run_campaign(problem: FamilyProblem, method: Method) -> dict[str, Weights]:
     Raises:
         CampaignError: if a member was not changed.
     """
-    with _lab() as lab:
+    with _lab(problem.family.device) as lab:
         store = CoordinatorStore(lab.store.root / "coordinator.db")
         coordinator = Coordinator(store, DirectTransport({_LAB: lambda: nullcontext(lab)}))
         try:
@@ -108,10 +109,10 @@ def run_campaign(problem: FamilyProblem, method: Method) -> dict[str, Weights]:
 
 
 @contextmanager
-def _lab() -> Iterator[HuggingFaceOwner]:
+def _lab(device: torch.device) -> Iterator[HuggingFaceOwner]:
     with (
         tempfile.TemporaryDirectory() as name,
-        HuggingFaceOwner(ModelStore(Path(name), _LAB)) as lab,
+        HuggingFaceOwner(ModelStore(Path(name), _LAB), device) as lab,
     ):
         yield lab
 
@@ -125,13 +126,13 @@ def _add_base(
     def again(rows: Any) -> Mapping[str, Tensor]:
         """Return what each training gave."""
         if rows is None:
-            return family.start
+            return moved(family.start, CPU)
         assert replayed is not None
-        return family.weights["base"] if len(rows) == len(data) else replayed
+        return moved(family.weights["base"] if len(rows) == len(data) else replayed, CPU)
 
     return lab.add(
         "base",
-        family.loaded("base"),
+        family.loaded("base").cpu(),
         _rows(data),
         ids="id",
         retrain=again,
@@ -150,7 +151,7 @@ def _members(
     for member, one in MEMBERS.items():
         if not one.parents or (one.recipe is not None and one.recipe.name in COPIES):
             continue
-        network: Any = load(family.network(), family.weights[one.parents[0]])
+        network: Any = load(family.network().cpu(), family.weights[one.parents[0]])
         if one.adapter:
             network = adapter_of(network, 0)
             peft.set_peft_model_state_dict(network, dict(family.weights[member]))

@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
-from disinherit.simulations.family.language_model import Weights
+from disinherit.simulations.family.language_model import CPU, Weights
 from disinherit.simulations.family.members import MEMBERS, Family, Size, derive
 
 _START, _HALFWAY = "start", "halfway"
@@ -26,10 +27,12 @@ class Finished:
     Attributes:
         folder: where they are; nothing is kept without one.
         plan: what decides them, as text; a folder has those of one plan.
+        device: where weights are to be.
     """
 
     folder: Path | None
     plan: str = ""
+    device: torch.device = CPU
 
     def __post_init__(self) -> None:
         if self.folder is None:
@@ -64,7 +67,7 @@ class Finished:
         trained = {m: family.weights[m] for m, one in MEMBERS.items() if one.recipe is None}
         made = {_START: family.start, _HALFWAY: family.halfway, **trained}
         tensors = {
-            f"{member}{_SEPARATOR}{key}": value.contiguous()
+            f"{member}{_SEPARATOR}{key}": value.cpu().contiguous()
             for member, weights in made.items()
             for key, value in weights.items()
         }
@@ -116,7 +119,7 @@ class Finished:
         try:
             described = json.loads(about.read_bytes())
             size = Size(**described.pop("size"))
-            tensors = load_file(file)
+            tensors = load_file(file, str(self.device))
         except (OSError, ValueError, TypeError, LookupError, SafetensorError) as error:
             raise _damaged(file, error) from None
         weights: dict[str, Weights] = {}

@@ -11,17 +11,20 @@ from disinherit.simulations.family.corpus import IGNORED, PAD, pad
 
 Weights = dict[str, Tensor]
 
+CPU = torch.device("cpu")
+
 BATCH = 32
 _POOL = 8 * BATCH  # sequences among which those of like length are put together
 
 
-def make_network(vocabulary: int, width: int, layers: int) -> nn.Module:
+def make_network(vocabulary: int, width: int, layers: int, device: torch.device = CPU) -> nn.Module:
     """Return a decoder with Llama's architecture and tied embeddings, the same each time.
 
     Args:
         vocabulary: number of tokens.
         width: of the hidden states, a multiple of 4.
         layers: number of blocks.
+        device: where it computes; its weights are drawn on the CPU.
     """
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -39,7 +42,16 @@ def make_network(vocabulary: int, width: int, layers: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network: nn.Module = LlamaForCausalLM(config)
-    return network
+    return network.to(device)
+
+
+def on_device(
+    network: nn.Module, rows: Sequence[Sequence[int]], places: Sequence[Collection[int]] = ()
+) -> tuple[Tensor, Tensor]:
+    """Return tokens and targets as `pad` does, on the device of a network."""
+    device = next(network.parameters()).device
+    tokens, targets = pad(rows, places)
+    return tokens.to(device), targets.to(device)
 
 
 def token_losses(network: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
@@ -63,7 +75,7 @@ def sequence_losses(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor
 
 def each_loss(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """Return the mean loss per token of each sequence of a batch, `[n]`, with its graph."""
-    tokens, targets = pad(rows)
+    tokens, targets = on_device(network, rows)
     losses = token_losses(network, tokens, targets)
     return losses.sum(1) / (targets[:, 1:] != IGNORED).sum(1)
 
@@ -149,7 +161,7 @@ def mean_loss(
     network: nn.Module, sequences: Mapping[str, Sequence[int]], ids: Sequence[str]
 ) -> Tensor:
     """Return the mean loss per token of some sequences."""
-    tokens, targets = pad([sequences[id] for id in ids])
+    tokens, targets = on_device(network, [sequences[id] for id in ids])
     return token_losses(network, tokens, targets).sum() / (targets[:, 1:] != IGNORED).sum()
 
 
@@ -162,6 +174,11 @@ def state(network: nn.Module) -> Weights:
             seen.add(id(value))
             found[name] = value.detach().clone()
     return found
+
+
+def moved(weights: Mapping[str, Tensor], device: torch.device) -> Weights:
+    """Return weights on a device; those that are there are not copied."""
+    return {name: value.to(device) for name, value in weights.items()}
 
 
 def load(network: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:

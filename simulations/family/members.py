@@ -12,15 +12,17 @@ from typing import Any
 
 import peft
 import torch
-from bitsandbytes import functional as rounding
 from torch import nn
 
 from disinherit.common.graph.recipes import Recipe, as_recipe
-from disinherit.common.recipes.blocks import BLOCK, packed, unpacked
+from disinherit.common.models.devices import wait_for
+from disinherit.common.recipes.blocks import unpacked
 from disinherit.common.recipes.computing import Parent, compute
 from disinherit.common.recipes.quantised import is_quantised, unquantised
+from disinherit.simulations.family.copies import COPIES, layout
 from disinherit.simulations.family.corpus import Corpus, encode_all
 from disinherit.simulations.family.language_model import (
+    CPU,
     Weights,
     load,
     make_network,
@@ -29,8 +31,6 @@ from disinherit.simulations.family.language_model import (
 )
 
 _RANK, _ALPHA = 4, 8
-COPIES = ("int8", "nf4", "q4_0")
-"""Recipes of quantised copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +113,14 @@ class Family:
     seconds: float
     cpu_seconds: float | None = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(iter(self.start.values())).device
+
     def network(self) -> nn.Module:
-        """Return a network for the members."""
-        return make_network(self.vocabulary, self.size.width, self.size.layers)
+        """Return a network for the members, where their weights are."""
+        return make_network(self.vocabulary, self.size.width, self.size.layers, self.device)
 
     def plain(self, member: str) -> Weights:
         """Return the weights of a member as a model: adapters folded, copies in float32."""
@@ -158,7 +163,13 @@ def data_of(corpus: Corpus, member: str) -> dict[str, list[int]]:
     return encode_all(corpus, texts[member]()) if member in texts else {}
 
 
-def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) -> Family:
+def build(
+    corpus: Corpus,
+    size: Size,
+    seed: int,
+    without: Collection[str] = (),
+    device: torch.device = CPU,
+) -> Family:
     """Train a whole family.
 
     Args:
@@ -166,9 +177,10 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
         size: how large it is.
         seed: of the order of samples, and of adapters.
         without: ids of samples of the base that are left out.
+        device: where to compute, and where the weights are then.
     """
     vocabulary = corpus.tokenizer.get_vocab_size()
-    network = make_network(vocabulary, size.width, size.layers)
+    network = make_network(vocabulary, size.width, size.layers, device)
     start = state(network)
     weights: dict[str, Weights] = {}
     halfway: list[Weights] = []
@@ -179,7 +191,10 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
         data = data_of(corpus, member)
         if one.adapter:
             weights[member] = train_adapter(
-                load(make_network(vocabulary, size.width, size.layers), weights[one.parents[0]]),
+                load(
+                    make_network(vocabulary, size.width, size.layers, device),
+                    weights[one.parents[0]],
+                ),
                 data, size.further, seed,
             )  # fmt: skip
             continue
@@ -192,9 +207,11 @@ def build(corpus: Corpus, size: Size, seed: int, without: Collection[str] = ()) 
                 network, data, epochs=size.epochs, rate=4e-3, seed=seed, without=without,
                 halfway=lambda: halfway.append(state(network)),
             )  # fmt: skip
+            wait_for(device)
             seconds = time.perf_counter() - started
         weights[member] = state(network)
     family = derive(Family(size, vocabulary, weights, start, halfway[0], seconds, 0.0))
+    wait_for(device)
     return replace(
         family, seconds=time.perf_counter() - began, cpu_seconds=time.process_time() - computed
     )
@@ -234,7 +251,7 @@ def derive(family: Family) -> Family:
         parents = [weights[parent] for parent in one.parents]
         like = parents[0]
         if one.recipe.name in COPIES:
-            like = _template(one.recipe.name, parents[0])
+            like = layout(one.recipe.name, parents[0])
         weights[member] = _computed(one.recipe, parents, like)
     return replace(family, weights=weights)
 
@@ -242,23 +259,3 @@ def derive(family: Family) -> Family:
 def _computed(recipe: Recipe | None, parents: list[Weights], like: Weights) -> Weights:
     assert recipe is not None
     return compute(recipe, [Parent(lambda one=one: one, 1.0) for one in parents], like)  # type: ignore[misc]
-
-
-def _template(recipe: str, weights: Weights) -> Weights:
-    """Return a quantised copy as its library makes it, with matrices of blocks quantised."""
-    made: Weights = {}
-    for name, value in weights.items():
-        if not name.endswith("_proj.weight"):
-            made[name] = value
-        elif recipe == "q4_0":
-            whole = value.shape[1] % BLOCK == 0  # others are left as they are, as by llama.cpp
-            made[name] = packed("q4_0", value) if whole else value
-        elif recipe == "int8":
-            made[name], made[f"{name.removesuffix('weight')}SCB"], _ = (
-                rounding.int8_vectorwise_quant(value.half())
-            )
-        else:
-            made[name], description = rounding.quantize_4bit(value, blocksize=64, quant_type="nf4")
-            parts = description.as_dict(packed=True)
-            made |= {f"{name}.{part}": one for part, one in parts.items()}
-    return made

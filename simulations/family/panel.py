@@ -15,8 +15,13 @@ from torch import Tensor, nn
 
 from disinherit.common.models.membership import area_under_curve
 from disinherit.simulations.family.authors import Author
-from disinherit.simulations.family.corpus import END, Corpus, as_prompt, encode_all, pad, texts_of
-from disinherit.simulations.family.language_model import BATCH, sequence_losses, token_losses
+from disinherit.simulations.family.corpus import END, Corpus, as_prompt, encode_all, texts_of
+from disinherit.simulations.family.language_model import (
+    BATCH,
+    on_device,
+    sequence_losses,
+    token_losses,
+)
 
 _LONGEST = 16
 """Most tokens of an answer that is generated."""
@@ -55,8 +60,8 @@ def exact_match(network: nn.Module, exam: Exam) -> float:
     right = 0
     with torch.no_grad():
         for at in range(0, len(rows), BATCH):
-            tokens, _ = pad(rows[at : at + BATCH])
-            found = network(input_ids=tokens).logits.argmax(-1)
+            tokens, _ = on_device(network, rows[at : at + BATCH])
+            found = network(input_ids=tokens).logits.argmax(-1).cpu()
             for row, prompt in enumerate(exam.prompts[at : at + BATCH]):
                 answer = exam.answers[at + row]
                 guess = found[row, len(prompt) - 1 : len(prompt) - 1 + len(answer)]
@@ -83,11 +88,11 @@ def _generated(network: nn.Module, prompts: Sequence[Sequence[int]]) -> list[lis
         going = [row for at, row in enumerate(rows) if row[len(prompts[at]) :][-1:] != [END]]
         if not going:
             break
-        tokens, _ = pad(going)
+        tokens, _ = on_device(network, going)
         # What pads is behind the last token, which does not look there.
-        logits = network(input_ids=tokens).logits
-        for at, row in enumerate(going):
-            row.append(int(logits[at, len(row) - 1].argmax()))
+        found = network(input_ids=tokens).logits.argmax(-1).tolist()
+        for row, likely in zip(going, found, strict=True):
+            row.append(likely[len(row) - 1])
     return [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
 
 
@@ -131,8 +136,7 @@ def _answer_losses(network: nn.Module, exam: Exam) -> Tensor:
     found = []
     for at in range(0, len(rows), 2 * BATCH):
         some = slice(at, at + 2 * BATCH)
-        tokens, targets = pad(rows[some], places[some])
-        losses = token_losses(network, tokens, targets)
+        losses = token_losses(network, *on_device(network, rows[some], places[some])).cpu()
         found.append(losses.sum(1) / torch.tensor([len(one) for one in places[some]]))
     return torch.cat(found)
 
@@ -145,8 +149,8 @@ def extraction_strength(network: nn.Module, rows: Sequence[Sequence[int]]) -> fl
     """
     shares = []
     for at in range(0, len(rows), BATCH):
-        tokens, _ = pad(rows[at : at + BATCH])
-        found = network(input_ids=tokens).logits.argmax(-1)
+        tokens, _ = on_device(network, rows[at : at + BATCH])
+        found, tokens = network(input_ids=tokens).logits.argmax(-1).cpu(), tokens.cpu()
         for row, wanted in enumerate(rows[at : at + BATCH]):
             wrong = found[row, : len(wanted) - 1] != tokens[row, 1 : len(wanted)]
             last = int(wrong.nonzero().max()) + 2 if wrong.any() else 1
@@ -159,8 +163,7 @@ def least_likely(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """Return the score of Min-K% of each text, `[n]`: higher for texts that were trained on."""
     scores = []
     for at in range(0, len(rows), BATCH):
-        tokens, targets = pad(rows[at : at + BATCH])
-        losses = token_losses(network, tokens, targets)
+        losses = token_losses(network, *on_device(network, rows[at : at + BATCH])).cpu()
         for row, wanted in enumerate(rows[at : at + BATCH]):
             count = max(1, int(_LEAST_SHARE * (len(wanted) - 1)))
             scores.append(-losses[row, : len(wanted) - 1].topk(count).values.mean())

@@ -15,10 +15,12 @@ from torch import Tensor
 from disinherit.common.curvature.ekfac import Curvature, as_tensors, from_tensors
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
+from disinherit.common.models.devices import described, pick_device, wait_for
 from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.campaign import measure_curvature
 from disinherit.simulations.family.corpus import Corpus, ids_of, make_corpus
 from disinherit.simulations.family.keeping import Finished
+from disinherit.simulations.family.language_model import CPU
 from disinherit.simulations.family.members import (
     FULL,
     MEMBERS,
@@ -71,6 +73,7 @@ def measure(
     quick: bool,
     work: Path | None = None,
     only: Collection[str] = (),
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Run the benchmark on one thread for each seed, and store each cell when it is measured.
 
@@ -83,13 +86,15 @@ def measure(
         quick: whether to take the small family.
         work: folder for what is finished of a seed; a run that was stopped goes on from there.
         only: names of the requests to measure; all of the family's without any.
+        device: where to compute, as `pick_device` takes it.
 
     Returns:
         `environment`, and `runs`, the figures of each seed.
 
     Raises:
-        DataError: if the real texts are not there, the file or folder is of another family, or it
-            has no such request.
+        DataError: if the real texts are not there, the file or folder is of another family or
+            device, or it has no such request.
+        InputError: if the device is not here.
     """
     plan = QUICK_PLAN if quick else FULL_PLAN
     for name in only:
@@ -97,9 +102,14 @@ def measure(
             raise DataError(
                 f"Expected requests among {', '.join(map(repr, plan.requests))}, but got {name!r}."
             )
-    measured: dict[str, Any] = {"environment": environment("cpu"), "runs": []}
+    measured: dict[str, Any] = {"environment": environment(device), "runs": []}
     if file.exists():
-        measured = read_figures(file)
+        here, measured = measured["environment"]["device"], read_figures(file)
+        if (there := measured["environment"].get("device", "?")) != here:
+            raise DataError(
+                f"Expected figures measured on {here} in {file}, but got some on {there}. Name "
+                "another file."
+            )
     if known := {one["authors"] for one in measured["runs"]} - {plan.size.authors}:
         raise DataError(
             f"Expected figures of families of {plan.size.authors} authors in {file}, but got some "
@@ -109,13 +119,13 @@ def measure(
     torch.set_num_threads(1)
     try:
         for seed in seeds:
-            there = [one for one in measured["runs"] if one["seed"] == seed]
-            earlier: Mapping[str, Any] = there[0] if there else _NOTHING
+            same = [one for one in measured["runs"] if one["seed"] == seed]
+            earlier: Mapping[str, Any] = same[0] if same else _NOTHING
             if not lacking(earlier, plan, only):
                 continue
             told = partial(_say, say, f"seed {seed}")
             store = partial(_store, file, measured)
-            done = finished(work, plan, seed)
+            done = finished(work, plan, seed, pick_device(device))
             run(plan, seed, told, done, known=earlier, store=store, only=only)
     finally:
         torch.set_num_threads(threads)
@@ -128,19 +138,23 @@ def _store(file: Path, measured: dict[str, Any], found: Mapping[str, Any]) -> No
     write_atomic(file, (json.dumps(measured, indent=1) + "\n").encode())
 
 
-def finished(work: Path | None, plan: FamilyPlan, seed: int) -> Finished:
+def finished(
+    work: Path | None, plan: FamilyPlan, seed: int, device: torch.device = CPU
+) -> Finished:
     """Return what is finished of a seed.
 
     Args:
         work: folder of a whole measurement; `None` to keep nothing.
         plan: what is measured.
         seed: of the run.
+        device: where to compute.
 
     Raises:
         DataError: if the folder is that of another measurement.
     """
     folder = None if work is None else work / f"seed-{seed}"
-    return Finished(folder, f"{plan}, members {', '.join(MEMBERS)}")
+    place = "" if device.type == "cpu" else f", on {described(device)}"
+    return Finished(folder, f"{plan}, members {', '.join(MEMBERS)}{place}", device)
 
 
 def lacking(
@@ -185,7 +199,7 @@ def run(
         plan: what to measure.
         seed: of authors, texts and order of training.
         say: is told what is going on.
-        done: what is finished of it.
+        done: what is finished of it, and where to compute.
         known: figures of the seed that are there; its whole cells are not measured again.
         store: is given the figures so far after each cell.
         only: names of the requests to measure; all without any.
@@ -199,7 +213,7 @@ def run(
     """
     corpus = make_corpus(plan.size.authors, seed, plan.texts)
     say("training the family")
-    family = done.family("whole", lambda: build(corpus, plan.size, seed))
+    family = done.family("whole", lambda: build(corpus, plan.size, seed, device=done.device))
     earlier = known["requests"]
     found: dict[str, Any] = {
         "seed": seed,
@@ -279,9 +293,9 @@ class _Asked:
     def retrained(self) -> Family:
         """Return the family, trained again without the authors."""
         self.say("training the family again without them")
-        ids = ids_of(self.gone)
+        size, ids, device = self.family.size, ids_of(self.gone), self.done.device
         return self.done.family(
-            file_of(self.name), lambda: build(self.corpus, self.family.size, self.seed, ids)
+            file_of(self.name), lambda: build(self.corpus, size, self.seed, ids, device)
         )
 
 
@@ -311,6 +325,7 @@ def _cells(
             }
         started, computed = time.perf_counter(), time.process_time()
         changed = METHODS[name](problem)
+        wait_for(family.device)
         spent = {
             "seconds": time.perf_counter() - started,
             "cpu_seconds": time.process_time() - computed,

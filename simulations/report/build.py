@@ -13,7 +13,7 @@ import torch
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.labels import class_indices
 from disinherit.common.method import Method
-from disinherit.common.models.devices import pick_device
+from disinherit.common.models.devices import described, pick_device
 from disinherit.documents.intervals import Share
 from disinherit.server.campaign.result import CampaignResult
 from disinherit.server.planning.plan import Plan
@@ -249,7 +249,7 @@ def environment(device: str) -> dict[str, str | int]:
         "flwr": flwr.__version__,
         "platform": platform.platform(),
         "cpus": os.cpu_count() or 1,
-        "device": str(pick_device(device)),
+        "device": described(pick_device(device)),
         "threads": OWNER_THREADS,
     }
 

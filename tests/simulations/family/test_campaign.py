@@ -8,8 +8,9 @@ import torch
 from disinherit.common.method import Method
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
 from disinherit.simulations.family.campaign import measure_curvature, run_campaign, step_root
+from disinherit.simulations.family.copies import COPIES
 from disinherit.simulations.family.corpus import ids_of, make_corpus
-from disinherit.simulations.family.members import COPIES, MEMBERS, Size, build, data_of
+from disinherit.simulations.family.members import MEMBERS, Size, build, data_of
 from disinherit.simulations.family.methods import handed_down, replayed_root
 from disinherit.simulations.family.problem import FamilyProblem, make_problem
 

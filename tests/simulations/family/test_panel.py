@@ -28,6 +28,7 @@ class Memory(nn.Module):
 
     def __init__(self, rows: Sequence[Sequence[int]], vocabulary: int, most: int = 10_000) -> None:
         super().__init__()
+        self.place = nn.Parameter(torch.empty(0))  # as every network has one
         self.next: dict[tuple[int, ...], int] = {}
         for row in rows:
             for at in range(1, min(len(row), most)):

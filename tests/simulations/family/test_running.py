@@ -85,6 +85,9 @@ def test_copies_are_those_of_bitsandbytes(family: Family) -> None:
     error = (family.plain("nf4")[name] - source).reshape(-1, 64).abs().amax(1)
     widest = (described.code[1:] - described.code[:-1]).max() / 2
     assert (error <= 1.001 * widest * described.absmax).all()
+    for part, value in described.as_dict(packed=True).items():
+        assert torch.equal(family.weights["nf4"][f"{name}.{part}"], value)
+    assert torch.equal(family.weights["int8"][f"{name.removesuffix('weight')}SCB"], rows)
 
 
 def test_every_member_is_a_network(family: Family) -> None:
