@@ -6,7 +6,7 @@ scope.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from disinherit.common.fisher.sums import Batch, Sums
+from disinherit.common.models.devices import is_accelerator
 
 _PADDING_MODES = {"zeros": "constant"}
 
@@ -92,7 +93,29 @@ def patches(layer: nn.Conv1d | nn.Conv2d, x: Tensor) -> Tensor:
     if isinstance(layer, nn.Conv1d):
         x = x.unsqueeze(2)
         kernel, stride, dilation = (1, *kernel), (1, *stride), (1, *dilation)
+    if is_accelerator(x.device):
+        return windows(x, kernel, dilation, stride)
     return F.unfold(x, kernel, dilation=dilation, stride=stride)
+
+
+def windows(
+    x: Tensor, kernel: Sequence[int], dilation: Sequence[int], stride: Sequence[int]
+) -> Tensor:
+    """Return what `F.unfold` does, `[n, channels * kernel, positions]`, by one copy.
+
+    On an accelerator PyTorch starts a kernel for each sample.
+
+    Args:
+        x: padded input, `[n, channels, height, width]`.
+        kernel: height and width of the kernel.
+        dilation: steps between its values.
+        stride: steps between positions.
+    """
+    for dim in (0, 1):
+        span = dilation[dim] * (kernel[dim] - 1) + 1
+        x = x.unfold(2 + dim, span, stride[dim])[..., :: dilation[dim]]
+    x = x.permute(0, 1, 4, 5, 2, 3)  # [n, channels, kernel, kernel, positions, positions]
+    return x.reshape(x.shape[0], math.prod(x.shape[1:4]), math.prod(x.shape[4:]))
 
 
 def batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, g: Tensor, sink: Sink) -> None:

@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
+from disinherit.common.fisher.labels import Labels, runs_of
 from disinherit.common.fisher.totals import ByRows, Factored, PerClass, Pooled
+from disinherit.common.models.devices import is_accelerator
 from disinherit.common.models.inputs import to_device
 
 # Numbers of per-sample gradients in memory at once, unless a number of samples is given: the most,
-# and the number that stays in a cache, for loops with little overhead.
+# and the number that stays in a CPU's cache, for loops with little overhead.  An accelerator, for
+# which each call costs as much as many values, takes more.
 MOST_ELEMENTS = 2**24
 _CACHED = 2**21
+_DEVICE_ELEMENTS = 2**26
 _LARGE = 2**16
 # Values of a large gradient that are widened and squared at a time.
 _PIECE = 2**18
@@ -24,18 +28,18 @@ _EXPONENT = 100
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A checked batch on the model's device.
+    """A checked batch on the model's device; on an accelerator in the order of classes.
 
     Attributes:
         inputs: positional arguments of the model, each with `n` rows.
         targets: class indices, `[n]` int64.
-        groups: the class that counts each sample, `[n]` int64.
+        groups: the class that counts each sample.
         counts: samples per class, `[C]` int64, on the CPU.
     """
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
-    groups: Tensor
+    groups: Labels
     counts: Tensor
 
     @property
@@ -134,17 +138,20 @@ class Sums:
     def chunks(self, batch: Batch, elements: int, cached: bool = False) -> Iterator[slice]:
         """Yield slices of samples that fit the memory budget, at `elements` numbers a sample."""
         budget = _CACHED if cached else MOST_ELEMENTS
+        if batch.groups.runs is not None:
+            budget = _DEVICE_ELEMENTS
         size = self._chunk_size or max(1, budget // max(1, elements))
         for start in range(0, batch.size, size):
             yield slice(start, min(start + size, batch.size))
 
     def add(self, name: str, batch: Batch, gradients: Tensor, rows: slice) -> None:
         """Add the squares of g `[m, *shape]` of the samples `rows`."""
-        total, labels = self._totals[name], batch.groups[rows]
+        total, labels = self._totals[name], batch.groups.part(rows)
         gradients = gradients.to(total.dtype)
-        if self._clip_norm is None and gradients[:1].numel() >= _LARGE:
+        large = gradients[:1].numel() >= _LARGE and batch.groups.runs is None
+        if self._clip_norm is None and large:
             # Reads a large gradient once; its square would be written and read again.
-            for label, gradient in zip(labels.tolist(), gradients, strict=True):
+            for label, gradient in zip(labels.values.tolist(), gradients, strict=True):
                 total.add_large(label, gradient)
             return
         squares = gradients.square()
@@ -170,7 +177,7 @@ class Sums:
             whole = gradient.unsqueeze(0).to(self.dtype) * scale
             self.add(name, batch, whole, slice(sample, sample + 1))
             return
-        label = int(batch.groups[sample])
+        label = int(batch.groups.values[sample])
         step = max(1, _PIECE // max(1, gradient[0].numel()))
         for start in range(0, len(gradient), step):
             piece = gradient[start : start + step].to(self.dtype) * scale
@@ -204,7 +211,7 @@ class Sums:
             norms = squares.new_zeros(batch.size)
             norms.index_add_(0, samples, squares.square().sum(1)).sqrt_()
             squares.mul_(self._kept(norms)[samples].unsqueeze(1))
-        total.add_lookups(batch.groups[samples], rows, squares)
+        total.add_lookups(Labels(batch.groups.values[samples]), rows, squares)
 
     def _kept(self, norms: Tensor) -> Tensor:
         """Return the clipping factor of each sample's g², from its norm."""
@@ -277,9 +284,14 @@ def make_batch(
             f"got {low if low < 0 else high}."
         )
     groups = labels if leaders is None else leaders[labels]
+    inputs, counts = to_device(inputs, device), torch.bincount(labels, minlength=num_classes)
+    if not is_accelerator(device):
+        return Batch(inputs, labels, Labels(groups), counts)
+    order = groups.argsort(stable=True)
+    groups, places = groups[order], order.to(device)
     return Batch(
-        to_device(inputs, device),
-        labels.to(device),
-        groups.to(device),
-        torch.bincount(labels, minlength=num_classes),
+        tuple(one.index_select(0, places) for one in inputs),
+        labels[order].to(device),
+        Labels(groups.to(device), runs_of(groups)),
+        counts,
     )

@@ -20,12 +20,21 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import widest
-from disinherit.common.models.devices import memory_left, readable_bytes, runs_out_of_memory
+from disinherit.common.fisher.labels import Labels
+from disinherit.common.models.devices import (
+    is_accelerator,
+    memory_left,
+    readable_bytes,
+    runs_out_of_memory,
+)
 
 # Largest parameter that is summed in float64: vectors, and small matrices.
 _FEW = 2**14
 # Largest sums over all classes that are allocated at once from the start.
 _SMALL = 2**22
+# The same on an accelerator, and the most values of a batch that are spread over the classes there.
+_DEVICE_SMALL = 2**24
+_SPREAD = 2**26
 # Bytes that are allocated without checking the available memory.
 _LITTLE = 2**24
 
@@ -39,16 +48,16 @@ class Total(Protocol):
 
     dtype: torch.dtype
 
-    def add(self, labels: Tensor, squares: Tensor) -> None:
-        """Add g² `[m, *shape]` of samples of the classes `labels` `[m]`; may overwrite g²."""
+    def add(self, labels: Labels, squares: Tensor) -> None:
+        """Add g² `[m, *shape]` of samples of the classes `labels`; may overwrite g²."""
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add the squares of the rows of g from `start` on, `[k, *shape[1:]]`, of one sample."""
 
-    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
         """Add `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`; may overwrite `left`."""
 
-    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
         """Add g² `[u, D]` of the table's rows `rows` `[u]`, each for the class in `labels`."""
 
 
@@ -59,7 +68,7 @@ class Pooled:
         self.value = zeros(shape, _adding(shape, dtype, device), device)
         self.dtype = self.value.dtype
 
-    def add(self, labels: Tensor, squares: Tensor) -> None:
+    def add(self, labels: Labels, squares: Tensor) -> None:
         """Add as in `Total`."""
         self.value += squares.sum(0)
 
@@ -67,11 +76,11 @@ class Pooled:
         """Add as in `Total`."""
         self.value[start : start + len(gradient)].addcmul_(gradient, gradient)
 
-    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
         self.value.addmm_(left.T, right)
 
-    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
         """Add as in `Total`."""
         self.value.index_add_(0, rows, squares)
 
@@ -84,32 +93,42 @@ class PerClass:
     ) -> None:
         self._shape, self._device = torch.Size(shape), device
         self.dtype = _adding(shape, dtype, device)
-        self._small = classes * self._shape.numel() <= _SMALL
+        most = _DEVICE_SMALL if is_accelerator(device) else _SMALL
+        self._small = classes * self._shape.numel() <= most
         self._dense = zeros((classes if self._small else 0, *shape), self.dtype, device)
         self._sums: dict[int, Tensor] = {}
 
-    def add(self, labels: Tensor, squares: Tensor) -> None:
+    def add(self, labels: Labels, squares: Tensor) -> None:
         """Add as in `Total`."""
         if self._small:
-            self._dense.index_add_(0, labels, squares)
+            self._dense.index_add_(0, labels.values, squares)
             return
-        for label in labels.unique().tolist():
-            self._of(label).add_(squares[labels == label].sum(0))
+        for label, chosen in labels.each():
+            self._of(label).add_(squares[chosen].sum(0))
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
         self._of(label)[start : start + len(gradient)].addcmul_(gradient, gradient)
 
-    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
-        for label in labels.unique().tolist():
-            chosen = labels == label
+        count, width = left.shape
+        if self._small and labels.runs is not None and count * len(self._dense) * width <= _SPREAD:
+            # One product for all classes: a sample has zeros in the places of all but its own.
+            spread = left.new_zeros(count, len(self._dense), width)
+            spread[torch.arange(count, device=left.device), labels.values] = left
+            self._dense.view(-1, right.shape[1]).addmm_(spread.view(count, -1).T, right)
+            return
+        for label, chosen in labels.each():
             self._of(label).addmm_(left[chosen].T, right[chosen])
 
-    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
         """Add as in `Total`."""
-        for label in labels.unique().tolist():
-            chosen = labels == label
+        if self._small:
+            places = labels.values * self._shape[0] + rows
+            self._dense.view(-1, *self._shape[1:]).index_add_(0, places, squares)
+            return
+        for label, chosen in labels.each():
             self._of(label).index_add_(0, rows[chosen], squares[chosen])
 
     def stacked(self, classes: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -118,7 +137,8 @@ class PerClass:
             return self._dense[torch.tensor(classes, device=self._device)].to(dtype)
         found = zeros((len(classes), *self._shape), dtype, self._device)
         for place, label in enumerate(classes):
-            found[place] = self._sums.pop(label)
+            if label in self._sums:  # else no sample of it reaches the parameter
+                found[place] = self._sums.pop(label)
         return found
 
     def _of(self, label: int) -> Tensor:
@@ -143,11 +163,11 @@ class ByRows:
         self.own = zeros(shape, self.dtype, device)
         self.others = zeros(shape, self.dtype, device)
 
-    def add(self, labels: Tensor, squares: Tensor) -> None:
+    def add(self, labels: Labels, squares: Tensor) -> None:
         """Add as in `Total`."""
-        samples = torch.arange(len(labels), device=labels.device)
-        self.own.index_add_(0, labels, squares[samples, labels])
-        squares[samples, labels] = 0
+        samples = torch.arange(len(squares), device=squares.device)
+        self.own.index_add_(0, labels.values, squares[samples, labels.values])
+        squares[samples, labels.values] = 0
         self.others += squares.sum(0)
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
@@ -159,14 +179,14 @@ class ByRows:
         if 0 <= label - start < len(gradient):
             self.own[label].addcmul_(gradient[place], gradient[place])
 
-    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
-        samples = torch.arange(len(labels), device=labels.device)
-        self.own.index_add_(0, labels, left[samples, labels].unsqueeze(1) * right)
-        left[samples, labels] = 0
+        samples = torch.arange(len(left), device=left.device)
+        self.own.index_add_(0, labels.values, left[samples, labels.values].unsqueeze(1) * right)
+        left[samples, labels.values] = 0
         self.others.addmm_(left.T, right)
 
-    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
         """Refuse: a looked-up table is no head."""
         raise AssertionError("a head is no table")
 
@@ -189,11 +209,11 @@ class Factored:
         self.rows = zeros((classes, shape[0]), wide, device)
         self.columns = zeros((classes, *shape[1:]), wide, device)
 
-    def add(self, labels: Tensor, squares: Tensor) -> None:
+    def add(self, labels: Labels, squares: Tensor) -> None:
         """Add as in `Total`."""
         wide = self.rows.dtype
-        self.rows.index_add_(0, labels, squares.flatten(2).sum(2, dtype=wide))
-        self.columns.index_add_(0, labels, squares.sum(1, dtype=wide))
+        self.rows.index_add_(0, labels.values, squares.flatten(2).sum(2, dtype=wide))
+        self.columns.index_add_(0, labels.values, squares.sum(1, dtype=wide))
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
@@ -201,17 +221,17 @@ class Factored:
         self.rows[label, start : start + len(gradient)] += squares.flatten(1).sum(1, dtype=wide)
         self.columns[label] += squares.sum(0, dtype=wide)
 
-    def add_outer(self, labels: Tensor, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
         left, right = left.to(self.rows.dtype), right.to(self.rows.dtype)
-        self.rows.index_add_(0, labels, left * right.sum(1, keepdim=True))
-        self.columns.index_add_(0, labels, right * left.sum(1, keepdim=True))
+        self.rows.index_add_(0, labels.values, left * right.sum(1, keepdim=True))
+        self.columns.index_add_(0, labels.values, right * left.sum(1, keepdim=True))
 
-    def add_lookups(self, labels: Tensor, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
         """Add as in `Total`."""
         squares = squares.to(self.rows.dtype)
-        self.rows.index_put_((labels, rows), squares.sum(1), accumulate=True)
-        self.columns.index_add_(0, labels, squares)
+        self.rows.index_put_((labels.values, rows), squares.sum(1), accumulate=True)
+        self.columns.index_add_(0, labels.values, squares)
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

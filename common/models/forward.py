@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from disinherit.common.errors import FisherError
+from disinherit.common.models.devices import exact_convolutions
 from disinherit.common.models.substitution import unchanged
 
 
@@ -175,7 +176,7 @@ def prepared(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
         model.eval()
         for parameter in flags:
             parameter.requires_grad_(id(parameter) in wanted)
-        with unchanged(model):
+        with unchanged(model), exact_convolutions():
             yield
     finally:
         for module, mode in modes.items():

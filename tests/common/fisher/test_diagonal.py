@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError, ScopeError
+from disinherit.common.fisher import layers, sums, totals
 from disinherit.common.fisher.classes import ClassFishers
 from disinherit.common.fisher.diagonal import MethodName, fisher_diagonal
 from disinherit.common.fisher.pooled import Fisher
@@ -44,6 +45,44 @@ def by(scope: str, supported: bool) -> list[tuple[str, MethodName]]:
         for method in names
         if (method in (spec.all_by if scope == "all" else spec.head_by)) == supported
     ]
+
+
+@pytest.fixture
+def as_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have batches in the order of classes, and large calls, on the CPU too."""
+    for module in (layers, sums, totals):
+        monkeypatch.setattr(module, "is_accelerator", lambda device: True)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("factored", [False, True])
+@pytest.mark.usefixtures("as_on_an_accelerator")
+def test_the_ways_of_an_accelerator_match_one_backward_pass_per_sample(
+    case: str, large: bool, factored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if large:  # no sums of all classes at once
+        monkeypatch.setattr(totals, "_DEVICE_SMALL", 0)
+    model, inputs, targets = make(case, 9)
+    found = fisher_diagonal(
+        model, [(inputs, targets)], scope="all", per_class=True, factored=factored
+    )
+    expected = oracle(model, inputs, targets)
+    for name, columns in found.columns.items():
+        rows = expected[name].flatten(2).sum(2)
+        assert_equal({name: columns}, {name: expected[name][found.classes].sum(1)})
+        expected[name] = rows
+    assert_equal(all_sums(found), expected)
+
+
+@pytest.mark.parametrize("case", ["two inputs", "frozen body"])
+def test_large_sums_of_a_parameter_that_no_sample_reaches_are_zero(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(totals, "_SMALL", 0)
+    model, inputs, targets = make(case, 9)
+    found = fisher_diagonal(model, [(inputs, targets)], scope="all", per_class=True)
+    assert_equal(all_sums(found), oracle(model, inputs, targets))
 
 
 @pytest.mark.parametrize(("case", "method"), by("all", True) + [(c, "auto") for c in CASES])

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from disinherit.common.errors import InputError
-from disinherit.common.models.devices import memory_left, pick_device, runs_out_of_memory
+from disinherit.common.models.devices import (
+    exact_convolutions,
+    memory_left,
+    pick_device,
+    runs_out_of_memory,
+)
 
 
 def test_the_cpu_is_always_available() -> None:
@@ -52,3 +57,19 @@ def test_memory_errors_are_recognised() -> None:
     assert runs_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you ..."))
     assert not runs_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not runs_out_of_memory(ValueError("not enough memory of the past"))
+
+
+@pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="nothing to set without CUDA")
+def test_overlapping_blocks_of_exact_convolutions_restore_what_was_set() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        first, second = exact_convolutions(), exact_convolutions()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not torch.backends.cudnn.allow_tf32
+        second.__exit__(None, None, None)
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
