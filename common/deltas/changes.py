@@ -19,6 +19,7 @@ from disinherit.common.deltas.codes import check_change, check_dtype
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import widest
 from disinherit.common.limits import clipped, shown
+from disinherit.common.models.devices import has_triton
 
 _PIECE = 2**20
 _PIECES = 32  # of the largest tensor at least: 25 bytes of a value are needed beside it
@@ -205,28 +206,44 @@ def _add_to(
 ) -> int:
     """Add changes to a parameter under all its names, and return how many values changed."""
     targets = list({_memory(weights[name]): weights[name] for name in names}.values())
+    changes = [change for change, _ in given]
+    variance = _is_variance(names[0])
+    if has_triton(targets[0].device):
+        from disinherit.common.tensors import fused  # has Triton, which a CPU lacks
+
+        if fused.can_add(targets[0], changes):
+            shares = [coefficient for _, coefficient in given]
+            count, finite = fused.add_changes(targets[0], changes, shares, variance)
+            _check_finite(finite, names[0], targets[0].dtype)
+            for alias in targets[1:]:
+                alias.copy_(targets[0])
+            return count
     count = 0
-    tensors = [targets[0], *targets[1:], *(change for change, _ in given)]
-    for piece in _pieces(tensors, most):
-        target, aliases, changes = piece[0], piece[1 : len(targets)], piece[len(targets) :]
+    for piece in _pieces([*targets, *changes], most):
+        target, aliases, parts = piece[0], piece[1 : len(targets)], piece[len(targets) :]
         wide = widest(target.device)
         total = target.to(wide)
         if total is target:
             total = target.clone()
-        for change, (_, coefficient) in zip(changes, given, strict=True):
-            total.add_(change.to(target.device, wide), alpha=coefficient)
-        if _is_variance(names[0]):
+        for part, (_, coefficient) in zip(parts, given, strict=True):
+            total.add_(part.to(target.device, wide), alpha=coefficient)
+        if variance:
             total.clamp_(min=0)
         new = total.to(target.dtype)
-        if not all(bound.isfinite() for bound in new.aminmax()):
-            raise FisherError(
-                f"Expected finite values of {shown(names[0])} with the changes of its roots, but "
-                f"got values beyond {target.dtype}. Retrain the model."
-            )
+        finite = all(bool(bound.isfinite()) for bound in new.aminmax())
+        _check_finite(finite, names[0], target.dtype)
         count += int((new != target).sum())
         for place in (target, *aliases):
             place.copy_(new)
     return count
+
+
+def _check_finite(finite: bool, name: str, dtype: torch.dtype) -> None:
+    if not finite:
+        raise FisherError(
+            f"Expected finite values of {shown(name)} with the changes of its roots, but "
+            f"got values beyond {dtype}. Retrain the model."
+        )
 
 
 def _check_shares(

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.fiun.merging import check_fisher
+from disinherit.common.models.devices import has_triton
 
 _PIECE = 7 * 2**14
 """Values handled at once on a CPU: intermediate results stay in its cache, and take less than a
@@ -162,19 +163,36 @@ class _Rule:
         """Dampen one tensor in place, and return the number of selected values per row."""
         table = theta.reshape(len(theta) if theta.ndim else 1, math.prod(theta.shape[1:]))
         f_forget, f_reference = forget.reshape(table.shape), reference.reshape(table.shape)
-        selected = torch.zeros(len(table), dtype=torch.int64, device=theta.device)
-        dtype = torch.promote_types(forget.dtype, reference.dtype)
+        selected = None
+        if self.exponent == 1 and rows is None and has_triton(theta.device):
+            from disinherit.common.tensors import fused  # has Triton, which a CPU lacks
+
+            if fused.can_dampen(table, f_forget, f_reference):
+                rule = self.alpha, self.lam, self.bound
+                selected = fused.dampen_table(table, f_forget, f_reference, *rule)
+        if selected is None:
+            selected = self._by_pieces(table, f_forget, f_reference, rows)
+        if table.data_ptr() != theta.data_ptr():  # the tensor was not contiguous
+            theta.copy_(table.view(theta.shape))
+        return selected
+
+    def _by_pieces(
+        self, table: Tensor, f_forget: Tensor, f_reference: Tensor, rows: Sequence[int] | None
+    ) -> Tensor:
+        """Dampen by PyTorch's own calls, which any device has."""
+        selected = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        dtype = torch.promote_types(f_forget.dtype, f_reference.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        size = min(_PIECE if theta.device.type == "cpu" else _DEVICE_PIECE, self.largest)
-        key = theta.device, dtype
+        size = min(_PIECE if table.device.type == "cpu" else _DEVICE_PIECE, self.largest)
+        key = table.device, dtype
         if key not in self.scratch:
-            self.scratch[key] = torch.empty(2, size, dtype=dtype, device=theta.device)
+            self.scratch[key] = torch.empty(2, size, dtype=dtype, device=table.device)
         scratch = self.scratch[key]
         for place in _pieces(table.shape, size, rows):
             piece = table[place]
             factor, kept = (s[: piece.numel()].view(piece.shape) for s in scratch)
-            fisher = f_forget[place].to(theta.device, dtype)
-            compared = f_reference[place].to(theta.device, dtype)
+            fisher = f_forget[place].to(table.device, dtype)
+            compared = f_reference[place].to(table.device, dtype)
             torch.le(fisher, torch.mul(compared, self.alpha, out=kept), out=kept)
             torch.mul(compared, self.lam, out=factor).div_(fisher)
             if self.exponent != 1:
@@ -184,8 +202,6 @@ class _Rule:
             factor.clamp_(max=self.bound).nan_to_num_(nan=1.0)
             piece.mul_(torch.maximum(factor, kept, out=factor))
             selected[place[0]] += piece.shape[1] - kept.sum(dim=1).long()
-        if table.data_ptr() != theta.data_ptr():  # the tensor was not contiguous
-            theta.copy_(table.view(theta.shape))
         return selected
 
 
