@@ -99,8 +99,8 @@ class Bench:
         torch.manual_seed(0)
         model = CASES[network].build(seed=0).eval()
         few = 4 if self._reduced else 8
-        many = 16 if self._reduced else 64 if not self._large else 1024
-        small, batches = (random_batches(CASES[network], count) for count in (few, many))
+        many = 16 if self._reduced else 64 if not self._large else 4096
+        small, batches = (self._batches(network, count) for count in (few, many))
         oracle = {scope: _naive(model, small, scope) for scope in ("head", "all")}
         mine = CASES[network].build(seed=0).eval().to(self.device, dtype)
         moved = [self._moved(batch, dtype) for batch in batches]
@@ -126,7 +126,7 @@ class Bench:
         """Return EK-FAC, whose values along its basis do not depend on signs."""
         torch.manual_seed(0)
         model = CASES[network].build(seed=0).eval()
-        batches = random_batches(CASES[network], 8 if self._reduced else 64)
+        batches = self._batches(network, 8 if self._reduced else 4096 if self._large else 64)
         names = [name for name, _ in model.named_parameters() if name.startswith("head")]
         wide = [(inputs.double(), targets) for inputs, targets in batches]
         oracle = measure(CASES[network].build(seed=0).double(), names, wide, torch.device("cpu"))
@@ -146,7 +146,7 @@ class Bench:
         """Return the grid of strengths, whose parameters at one strength are the rule's."""
         torch.manual_seed(0)
         model = CASES[network].build(seed=0).eval().to(self.device)
-        batches = random_batches(CASES[network], 64 if self._reduced else 512)
+        batches = self._batches(network, 64 if self._reduced else 4096 if self._large else 512)
         moved = [self._moved(batch, torch.float32) for batch in batches]
         own = {name: model.get_parameter(name).detach() for name in HEAD}
         forget, reference = ({n: torch.rand_like(v) for n, v in own.items()} for _ in "fr")
@@ -229,6 +229,10 @@ class Bench:
             "over": over,
             "ratio": seconds / other,
         }
+
+    def _batches(self, network: str, samples: int) -> list[tuple[Tensor, Tensor]]:
+        size = 512 if self._large else 64  # fewer leave a GPU without work
+        return random_batches(CASES[network], samples, size)
 
     def _moved(self, batch: tuple[Tensor, Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         inputs, targets = batch

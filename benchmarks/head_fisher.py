@@ -50,12 +50,14 @@ def cases(reduced: bool) -> dict[str, NetworkSpec]:
     return {name: spec for name, spec in CASES.items() if not (reduced and name == "resnet18")}
 
 
-def random_batches(spec: NetworkSpec, samples: int) -> list[tuple[Tensor, Tensor]]:
+def random_batches(
+    spec: NetworkSpec, samples: int, size: int = _BATCH
+) -> list[tuple[Tensor, Tensor]]:
     """Return batches of random inputs and classes for a network."""
     shape = (samples, *spec.input_shape)
     inputs = torch.randint(1, spec.vocabulary, shape) if spec.vocabulary else torch.rand(shape)
     targets = torch.randint(spec.classes, (samples,))
-    return list(zip(inputs.split(_BATCH), targets.split(_BATCH), strict=True))
+    return list(zip(inputs.split(size), targets.split(size), strict=True))
 
 
 def few_of(batches: list[tuple[Tensor, Tensor]], count: int) -> list[tuple[Tensor, Tensor]]:
