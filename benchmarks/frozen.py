@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measuring import processor
 
 FILE = Path(__file__).parent.parent / "docs/figures/frozen.json"
 _VARIES = {"created", "environment", "timing", "disinherit", "peak_bytes", "seconds"}
@@ -57,7 +58,11 @@ def collected(demo: Path, quick: Path) -> dict[str, Any]:
     report = json.loads((demo / "report.json").read_text())
     cells = sorted((quick / "cells").glob("*/*.json"))
     return {
-        "environment": {"torch": torch.__version__, "machine": platform.machine()},
+        "environment": {
+            "torch": torch.__version__,
+            "machine": platform.machine(),
+            "processor": processor(),
+        },
         "demo": {
             "models": {
                 model["id"]: {
@@ -102,7 +107,13 @@ def main() -> int:
     if write:
         FILE.write_text(json.dumps(now, indent=1) + "\n")
         return 0
-    different = _differences(json.loads(FILE.read_text()), now)
+    stored = json.loads(FILE.read_text())
+    different = _differences(stored, now)
+    if stored["environment"] != now["environment"]:
+        print(
+            f"Stored on {stored['environment']}, and this is {now['environment']}: weights differ "
+            "by processor and build. Run it with --write on the older state here, then compare."
+        )
     print("\n".join(different) or "The demo and the quick suite are as stored, bit for bit.")
     return int(bool(different))
 

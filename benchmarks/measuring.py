@@ -148,7 +148,7 @@ def environment() -> Figures:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "load_average": round(os.getloadavg()[0], 2),
@@ -218,7 +218,8 @@ def _memory(field: str) -> int:
     raise RuntimeError(f"Expected {field} in /proc/self/status, but it is not there.")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
