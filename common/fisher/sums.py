@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher.labels import Labels, runs_of
+from disinherit.common.fisher.groups import Groups, runs_of
 from disinherit.common.fisher.totals import ByRows, Factored, PerClass, Pooled
 from disinherit.common.models.devices import is_accelerator
 from disinherit.common.models.inputs import to_device
@@ -39,7 +39,7 @@ class Batch:
 
     inputs: tuple[Tensor, ...]
     targets: Tensor
-    groups: Labels
+    groups: Groups
     counts: Tensor
 
     @property
@@ -211,7 +211,7 @@ class Sums:
             norms = squares.new_zeros(batch.size)
             norms.index_add_(0, samples, squares.square().sum(1)).sqrt_()
             squares.mul_(self._kept(norms)[samples].unsqueeze(1))
-        total.add_lookups(Labels(batch.groups.values[samples]), rows, squares)
+        total.add_lookups(Groups(batch.groups.values[samples]), rows, squares)
 
     def _kept(self, norms: Tensor) -> Tensor:
         """Return the clipping factor of each sample's g², from its norm."""
@@ -286,12 +286,12 @@ def make_batch(
     groups = labels if leaders is None else leaders[labels]
     inputs, counts = to_device(inputs, device), torch.bincount(labels, minlength=num_classes)
     if not is_accelerator(device):
-        return Batch(inputs, labels, Labels(groups), counts)
+        return Batch(inputs, labels, Groups(groups), counts)
     order = groups.argsort(stable=True)
     groups, places = groups[order], order.to(device)
     return Batch(
         tuple(one.index_select(0, places) for one in inputs),
         labels[order].to(device),
-        Labels(groups.to(device), runs_of(groups)),
+        Groups(groups.to(device), runs_of(groups)),
         counts,
     )

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import widest
-from disinherit.common.fisher.labels import Labels
+from disinherit.common.fisher.groups import Groups
 from disinherit.common.models.devices import (
     is_accelerator,
     memory_left,
@@ -48,17 +48,17 @@ class Total(Protocol):
 
     dtype: torch.dtype
 
-    def add(self, labels: Labels, squares: Tensor) -> None:
-        """Add g² `[m, *shape]` of samples of the classes `labels`; may overwrite g²."""
+    def add(self, groups: Groups, squares: Tensor) -> None:
+        """Add g² `[m, *shape]` of samples of the classes `groups`; may overwrite g²."""
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add the squares of the rows of g from `start` on, `[k, *shape[1:]]`, of one sample."""
 
-    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, groups: Groups, left: Tensor, right: Tensor) -> None:
         """Add `left[i] right[i]ᵀ`, `[n, o]` and `[n, d]`; may overwrite `left`."""
 
-    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
-        """Add g² `[u, D]` of the table's rows `rows` `[u]`, each for the class in `labels`."""
+    def add_lookups(self, groups: Groups, rows: Tensor, squares: Tensor) -> None:
+        """Add g² `[u, D]` of the table's rows `rows` `[u]`, each for the class in `groups`."""
 
 
 class Pooled:
@@ -68,7 +68,7 @@ class Pooled:
         self.value = zeros(shape, _adding(shape, dtype, device), device)
         self.dtype = self.value.dtype
 
-    def add(self, labels: Labels, squares: Tensor) -> None:
+    def add(self, groups: Groups, squares: Tensor) -> None:
         """Add as in `Total`."""
         self.value += squares.sum(0)
 
@@ -76,11 +76,11 @@ class Pooled:
         """Add as in `Total`."""
         self.value[start : start + len(gradient)].addcmul_(gradient, gradient)
 
-    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, groups: Groups, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
         self.value.addmm_(left.T, right)
 
-    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, groups: Groups, rows: Tensor, squares: Tensor) -> None:
         """Add as in `Total`."""
         self.value.index_add_(0, rows, squares)
 
@@ -98,37 +98,37 @@ class PerClass:
         self._dense = zeros((classes if self._small else 0, *shape), self.dtype, device)
         self._sums: dict[int, Tensor] = {}
 
-    def add(self, labels: Labels, squares: Tensor) -> None:
+    def add(self, groups: Groups, squares: Tensor) -> None:
         """Add as in `Total`."""
         if self._small:
-            self._dense.index_add_(0, labels.values, squares)
+            self._dense.index_add_(0, groups.values, squares)
             return
-        for label, chosen in labels.each():
+        for label, chosen in groups.each():
             self._of(label).add_(squares[chosen].sum(0))
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
         self._of(label)[start : start + len(gradient)].addcmul_(gradient, gradient)
 
-    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, groups: Groups, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
         count, width = left.shape
-        if self._small and labels.runs is not None and count * len(self._dense) * width <= _SPREAD:
+        if self._small and groups.runs is not None and count * len(self._dense) * width <= _SPREAD:
             # One product for all classes: a sample has zeros in the places of all but its own.
             spread = left.new_zeros(count, len(self._dense), width)
-            spread[torch.arange(count, device=left.device), labels.values] = left
+            spread[torch.arange(count, device=left.device), groups.values] = left
             self._dense.view(-1, right.shape[1]).addmm_(spread.view(count, -1).T, right)
             return
-        for label, chosen in labels.each():
+        for label, chosen in groups.each():
             self._of(label).addmm_(left[chosen].T, right[chosen])
 
-    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, groups: Groups, rows: Tensor, squares: Tensor) -> None:
         """Add as in `Total`."""
         if self._small:
-            places = labels.values * self._shape[0] + rows
+            places = groups.values * self._shape[0] + rows
             self._dense.view(-1, *self._shape[1:]).index_add_(0, places, squares)
             return
-        for label, chosen in labels.each():
+        for label, chosen in groups.each():
             self._of(label).index_add_(0, rows[chosen], squares[chosen])
 
     def stacked(self, classes: Sequence[int], dtype: torch.dtype) -> Tensor:
@@ -163,11 +163,11 @@ class ByRows:
         self.own = zeros(shape, self.dtype, device)
         self.others = zeros(shape, self.dtype, device)
 
-    def add(self, labels: Labels, squares: Tensor) -> None:
+    def add(self, groups: Groups, squares: Tensor) -> None:
         """Add as in `Total`."""
         samples = torch.arange(len(squares), device=squares.device)
-        self.own.index_add_(0, labels.values, squares[samples, labels.values])
-        squares[samples, labels.values] = 0
+        self.own.index_add_(0, groups.values, squares[samples, groups.values])
+        squares[samples, groups.values] = 0
         self.others += squares.sum(0)
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
@@ -179,14 +179,14 @@ class ByRows:
         if 0 <= label - start < len(gradient):
             self.own[label].addcmul_(gradient[place], gradient[place])
 
-    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, groups: Groups, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
         samples = torch.arange(len(left), device=left.device)
-        self.own.index_add_(0, labels.values, left[samples, labels.values].unsqueeze(1) * right)
-        left[samples, labels.values] = 0
+        self.own.index_add_(0, groups.values, left[samples, groups.values].unsqueeze(1) * right)
+        left[samples, groups.values] = 0
         self.others.addmm_(left.T, right)
 
-    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, groups: Groups, rows: Tensor, squares: Tensor) -> None:
         """Refuse: a looked-up table is no head."""
         raise AssertionError("a head is no table")
 
@@ -209,11 +209,11 @@ class Factored:
         self.rows = zeros((classes, shape[0]), wide, device)
         self.columns = zeros((classes, *shape[1:]), wide, device)
 
-    def add(self, labels: Labels, squares: Tensor) -> None:
+    def add(self, groups: Groups, squares: Tensor) -> None:
         """Add as in `Total`."""
         wide = self.rows.dtype
-        self.rows.index_add_(0, labels.values, squares.flatten(2).sum(2, dtype=wide))
-        self.columns.index_add_(0, labels.values, squares.sum(1, dtype=wide))
+        self.rows.index_add_(0, groups.values, squares.flatten(2).sum(2, dtype=wide))
+        self.columns.index_add_(0, groups.values, squares.sum(1, dtype=wide))
 
     def add_large(self, label: int, gradient: Tensor, start: int = 0) -> None:
         """Add as in `Total`."""
@@ -221,17 +221,17 @@ class Factored:
         self.rows[label, start : start + len(gradient)] += squares.flatten(1).sum(1, dtype=wide)
         self.columns[label] += squares.sum(0, dtype=wide)
 
-    def add_outer(self, labels: Labels, left: Tensor, right: Tensor) -> None:
+    def add_outer(self, groups: Groups, left: Tensor, right: Tensor) -> None:
         """Add as in `Total`."""
         left, right = left.to(self.rows.dtype), right.to(self.rows.dtype)
-        self.rows.index_add_(0, labels.values, left * right.sum(1, keepdim=True))
-        self.columns.index_add_(0, labels.values, right * left.sum(1, keepdim=True))
+        self.rows.index_add_(0, groups.values, left * right.sum(1, keepdim=True))
+        self.columns.index_add_(0, groups.values, right * left.sum(1, keepdim=True))
 
-    def add_lookups(self, labels: Labels, rows: Tensor, squares: Tensor) -> None:
+    def add_lookups(self, groups: Groups, rows: Tensor, squares: Tensor) -> None:
         """Add as in `Total`."""
         squares = squares.to(self.rows.dtype)
-        self.rows.index_put_((labels.values, rows), squares.sum(1), accumulate=True)
-        self.columns.index_add_(0, labels.values, squares)
+        self.rows.index_put_((groups.values, rows), squares.sum(1), accumulate=True)
+        self.columns.index_add_(0, groups.values, squares)
 
 
 def zeros(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:

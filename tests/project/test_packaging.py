@@ -145,7 +145,7 @@ def test_everything_that_is_imported_is_asked_for() -> None:
                 found |= {name.partition(".")[0]: path for name in names}
     foreign = found.keys() - sys.stdlib_module_names - {"disinherit", "disinherit_app"}
     assert len(foreign) > 30
-    brought = {"ray"}  # by flwr[simulation], which pins it
+    brought = {"ray", "triton"}  # by flwr[simulation], which pins it, and by PyTorch for CUDA
     assert {one: found[one] for one in foreign - asked - brought} == {}
 
 

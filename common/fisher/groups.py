@@ -10,7 +10,7 @@ Run = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Labels:
+class Groups:
     """The class that counts each sample.
 
     Attributes:
@@ -22,15 +22,15 @@ class Labels:
     values: Tensor
     runs: tuple[Run, ...] | None = None
 
-    def part(self, rows: slice) -> "Labels":
-        """Return the labels of some samples in a row."""
+    def part(self, rows: slice) -> "Groups":
+        """Return the groups of some samples in a row."""
         start, stop, _ = rows.indices(len(self.values))
         runs = self.runs and tuple(
             (label, max(first, start) - start, min(end, stop) - start)
             for label, first, end in self.runs
             if first < stop and start < end
         )
-        return Labels(self.values[rows], runs)
+        return Groups(self.values[rows], runs)
 
     def each(self) -> Iterator[tuple[int, Tensor | slice]]:
         """Yield each class that has samples, and an index of them."""
@@ -45,7 +45,7 @@ def runs_of(labels: Tensor) -> tuple[Run, ...]:
     """Return the runs of labels in ascending order, `[n]` int64 on the CPU.
 
     Example:
-        >>> runs_of(torch.tensor([0, 0, 3]))
+        >>> runs_of(Tensor([0, 0, 3]).long())
         ((0, 0, 2), (3, 2, 3))
     """
     classes, counts = labels.unique_consecutive(return_counts=True)
