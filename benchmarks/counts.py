@@ -213,7 +213,7 @@ def calls(store: CoordinatorStore) -> dict[str, Call]:
     return {
         "ListModels, own": lambda _: models.list(_OPERATOR, "owner-7", 0, "").ByteSize(),
         "ListModels, all": lambda _: models.list(_VIEWER, "", 100, "").ByteSize(),
-        "GetGraph": lambda _: sum(part.ByteSize() for part in models.graph()),
+        "GetGraph": lambda _: sum(map(len, models.graph())),
         "GetRequest, running": lambda _: status_to_proto(requests.show("q0")).ByteSize(),
         "GetRequest, awaiting approval": lambda _: status_to_proto(requests.show("q1")).ByteSize(),
         "ListRequests": lambda _: sum(one.ByteSize() for one in requests.list("", 20, "")[0]),

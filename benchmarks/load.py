@@ -51,6 +51,7 @@ from load_clients import (
 from measuring import Claim, Figures, arguments, report
 
 from disinherit.common.audit.export import verify_lines
+from disinherit.common.audit.line_messages import lines_of
 from disinherit.v1 import coordinator_pb2 as pb
 from disinherit.v1.coordinator_pb2_grpc import CoordinatorStub
 
@@ -215,8 +216,8 @@ def check(clients: Clients) -> None:
             message.page_token = answer.next_page_token
             if not message.page_token:
                 break
-        lines = stub.ExportAudit(pb.ExportAuditRequest(), metadata=metadata)
-        problem = verify_lines([line.line + b"\n" for line in lines]).problem
+        lines = lines_of(stub.ExportAudit(pb.ExportAuditRequest(several=True), metadata=metadata))
+        problem = verify_lines([line + b"\n" for line in lines]).problem
     if problem is not None or not clients.acknowledged <= listed:
         missing = len(clients.acknowledged - listed)
         sys.exit(f"Expected all that was acknowledged, but {missing} are missing, {problem}.")

@@ -245,7 +245,7 @@ def mix(
         elif kind == "GetReport":
             clients.call(kind, "viewer", stub.GetReport, pb.GetReportRequest(id=id))
         elif kind == "ExportAudit, one":
-            export = pb.ExportAuditRequest(request_id=id)
+            export = pb.ExportAuditRequest(request_id=id, several=True)
             clients.call(kind, "operator", stub.ExportAudit, export, stream=True)
         elif kind == "GetGraph":
             clients.call(kind, "viewer", stub.GetGraph, pb.GetGraphRequest(), True)

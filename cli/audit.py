@@ -16,6 +16,7 @@ from disinherit.common.audit.chain import AuditEntry, Problem
 from disinherit.common.audit.contradictions import find_fault, not_compared
 from disinherit.common.audit.dsse import TrustedKeys, key_block, read_envelope
 from disinherit.common.audit.export import LONGEST_LINE, Header, read_header, verify_lines
+from disinherit.common.audit.line_messages import lines_of
 from disinherit.common.errors import AuditError
 from disinherit.common.files import write_atomic
 from disinherit.documents.campaign.gathering import gather_attestation
@@ -42,8 +43,8 @@ def export(
 
     Keep that hash somewhere the coordinator's administrators cannot change.
     """
-    request = pb.ExportAuditRequest(request_id=request_id)
-    lines = [answer.line for answer in connection.stream(lambda stub: stub.ExportAudit, request)]
+    request = pb.ExportAuditRequest(request_id=request_id, several=True)
+    lines = list(lines_of(connection.stream(lambda stub: stub.ExportAudit, request)))
     header = read_header(lines[0] if lines else b"")
     write_atomic(out, b"".join(line + b"\n" for line in lines))
     if form is Format.JSON:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from disinherit.common.audit.dsse import key_block
+from disinherit.common.audit.line_messages import lines_of
 from disinherit.documents.campaign.gathering import Caller
 from disinherit.v1 import coordinator_pb2 as pb
 
@@ -41,8 +42,8 @@ def pack_bundle(caller: Caller, attestation: bytes, report: Mapping[str, Any]) -
         DisinheritError: if a call fails.
     """
     request = report["request"]
-    ask = pb.ExportAuditRequest(request_id=request["id"])
-    lines = [part.line for part in caller.stream(lambda stub: stub.ExportAudit, ask)]
+    ask = pb.ExportAuditRequest(request_id=request["id"], several=True)
+    lines = lines_of(caller.stream(lambda stub: stub.ExportAudit, ask))
     known = caller.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
     keys = [
         key_block(one.public_pem, one.since_us, one.until_us) for one in known if not one.revoked_us

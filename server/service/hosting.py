@@ -30,7 +30,7 @@ from disinherit.server.service.plans import Plans
 from disinherit.server.service.principals import TokenFile
 from disinherit.server.service.renewal import keep_valid, renew
 from disinherit.server.service.requests import Requests
-from disinherit.server.service.servicer import CoordinatorServicer
+from disinherit.server.service.servicer import CoordinatorServicer, add_to_server
 from disinherit.server.service.settings import ServeSettings
 from disinherit.server.service.setup import Setup
 from disinherit.server.service.webhooks import Webhooks
@@ -41,7 +41,6 @@ from disinherit.server.store.signing import key_file, open_signer
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.transport.mailbox import Mailbox
 from disinherit.server.transport.routing import Route, RoutedTransport
-from disinherit.v1 import coordinator_pb2_grpc
 
 _LOOK_SECONDS = 1.0
 """Interval of polling the store for changes by other coordinators; a few short queries."""
@@ -136,7 +135,7 @@ class Service:
             Plans(coordinator),
             self._feed,
         )
-        coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, self._server)
+        add_to_server(servicer, self._server)
         health = HealthServicer(experimental_non_blocking=False)
         health_pb2_grpc.add_HealthServicer_to_server(health, self._server)
         check = functools.partial(check_store, settings.database)

@@ -18,13 +18,13 @@ from disinherit.common.text import one_line
 from disinherit.common.wire.received import received_edges, received_record
 from disinherit.server.service.paging import page_size, read_token, write_token
 from disinherit.server.service.principals import Principal, Role
-from disinherit.server.store.graph import graph_parts
+from disinherit.server.store.graph_messages import graph_messages
 from disinherit.server.store.lineage import withdraw_version
 from disinherit.server.store.model_pages import page_rows
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tables import parse_all
 from disinherit.v1 import coordinator_pb2 as pb
-from disinherit.v1.graph_pb2 import MODEL_STATUS_ACTIVE, Graph
+from disinherit.v1.graph_pb2 import MODEL_STATUS_ACTIVE
 
 _MODELS = pb.ListModelsResponse.DESCRIPTOR.fields_by_name["models"].number
 
@@ -152,10 +152,10 @@ class Models:
             page.next_page_token = write_token((created_us, id), question)
         return page
 
-    def graph(self) -> Iterator[Graph]:
-        """Yield the whole inheritance graph in parts."""
+    def graph(self) -> Iterator[bytes]:
+        """Yield the whole inheritance graph in parts, encoded."""
         with self._store.reading() as db:
-            parts = graph_parts(db)
+            parts = graph_messages(db)
         yield from parts
 
 

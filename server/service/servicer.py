@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 import grpc
 
 from disinherit.common.audit.dsse import envelope_line
+from disinherit.common.audit.line_messages import pack_lines
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.limits import REASON, clipped
@@ -130,8 +131,9 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     def GetGraph(  # noqa: N802
         self, request: pb.GetGraphRequest, context: grpc.ServicerContext
     ) -> Iterator[graph_pb2.Graph]:
-        """Yield the whole graph in parts."""
-        return _streamed(context, self._models.graph())
+        """Yield the whole graph in parts, which are encoded already (`add_to_server`)."""
+        parts = cast("Iterator[graph_pb2.Graph]", self._models.graph())
+        return _streamed(context, parts)
 
     def ListOwners(  # noqa: N802
         self, request: pb.ListOwnersRequest, context: grpc.ServicerContext
@@ -262,11 +264,11 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
     ) -> Iterator[pb.AuditLine]:
         """Yield the lines of the audit log."""
 
-        def lines() -> Iterator[pb.AuditLine]:
-            for line in self._records.audit_lines(request.request_id):
-                yield pb.AuditLine(line=line)
+        def messages() -> Iterator[pb.AuditLine]:
+            lines = self._records.audit_lines(request.request_id)
+            yield from pack_lines(lines, _PART_BYTES if request.several else 0)
 
-        return _streamed(context, lines())
+        return _streamed(context, messages())
 
     def GetReport(  # noqa: N802
         self, request: pb.GetReportRequest, context: grpc.ServicerContext
@@ -350,6 +352,22 @@ class CoordinatorServicer(coordinator_pb2_grpc.CoordinatorServicer):
                 self._requests.move(event, request.id, caller(), deadline_seconds)
             ),
         )
+
+
+def add_to_server(servicer: CoordinatorServicer, server: grpc.Server) -> None:
+    """Have a server answer the calls of the service.
+
+    Args:
+        servicer: answers them.
+        server: the server, which has not started yet.
+    """
+    coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, server)
+    # Without a serializer gRPC sends the bytes that the handler yields.
+    encoded = grpc.unary_stream_rpc_method_handler(
+        servicer.GetGraph, request_deserializer=pb.GetGraphRequest.FromString
+    )
+    service = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name
+    server.add_registered_method_handlers(service, {"GetGraph": encoded})
 
 
 def _answered(context: grpc.ServicerContext, answer: Callable[[], T]) -> T:

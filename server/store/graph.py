@@ -19,20 +19,15 @@ from sqlalchemy import (
 
 from disinherit.common.errors import GraphError, LabelError, StoreError
 from disinherit.common.graph.graph import InheritanceGraph
-from disinherit.common.graph.proto import SCHEMA_VERSION
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.model_rows import class_digest, read_edge, read_record
 from disinherit.server.store.queries import Query
 from disinherit.server.store.remembering import remembered
-from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS, parse_all
-from disinherit.v1.graph_pb2 import Graph as GraphProto
+from disinherit.server.store.tables import AUDIT, EDGES, HOLDINGS, MODELS, TASKS
 
 T = TypeVar("T")
-
-_PART = 1000
-"""Versions or edges in one message."""
 
 _AT_A_TIME = 500
 """Values in one query; SQLite allows 32,766, older versions 999."""
@@ -75,9 +70,6 @@ _LINEAGE_RECORDS = Query(
         )
     )
 )
-_AGE = (MODELS.c.created_us, MODELS.c.id)
-_ALL_RECORDS = Query(select(MODELS.c.record).order_by(*_AGE))
-_ALL_EDGES = Query(select(EDGES.c.edge).order_by(EDGES.c.child, EDGES.c.parent))
 
 
 def find_graph(db: Connection) -> InheritanceGraph:
@@ -89,30 +81,6 @@ def find_graph(db: Connection) -> InheritanceGraph:
     records = db.execute(select(MODELS.c.record)).scalars().all()
     edges = db.execute(select(EDGES.c.edge)).scalars().all()
     return _graph(map(read_record, records), map(read_edge, edges))
-
-
-def graph_parts(db: Connection) -> Iterator[GraphProto]:
-    """Yield the whole inheritance graph as messages, without building a graph.
-
-    All rows are read at once, so that the parts are from one snapshot; they are parsed one part at
-    a time.
-
-    Args:
-        db: a transaction; everything is read before this returns.
-
-    Raises:
-        StoreError: if a row is damaged.
-    """
-    return _parts(_ALL_RECORDS.scalars(db, {}), _ALL_EDGES.scalars(db, {}))
-
-
-def _parts(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[GraphProto]:
-    for field, rows in (("models", records), ("edges", edges)):
-        number = GraphProto.DESCRIPTOR.fields_by_name[field].number
-        for some in _batches(rows, _PART):
-            part = parse_all(GraphProto, number, some)
-            part.schema_version = SCHEMA_VERSION
-            yield part
 
 
 class StoredPart(NamedTuple):
@@ -201,12 +169,16 @@ def find_kin(db: Connection, versions: Iterable[str]) -> set[str]:
     kin: set[str] = set()
     frontier = set(versions)
     while frontier:
-        line = find_line(select(MODELS.c.id).where(MODELS.c.id.in_(frontier)))
-        found = set(db.scalars(line)) - kin
+        found = {
+            id for some in _batches(frontier) for id in _LINES.scalars(db, {"ids": some})
+        } - kin
         kin |= found
         edges = find_edges(db, EDGES.c.parent, found)
         frontier = {e.child for e in edges if e.kind is InheritanceKind.UNLEARNED} - kin
     return kin
+
+
+_LINES = Query(find_line(select(MODELS.c.id).where(MODELS.c.id.in_(_IDS))))
 
 
 def _find_origins(db: Connection, roots: Sequence[str]) -> set[str]:

@@ -45,4 +45,8 @@ def remembered(compute: Callable[P, T]) -> Callable[P, T]:
 def _size(value: Hashable) -> int:
     if isinstance(value, bytes | str):
         return len(value)
-    return sum(map(_size, value)) if isinstance(value, tuple | frozenset) else 0
+    if not isinstance(value, tuple | frozenset):
+        return 0
+    if set(map(type, value)) == {bytes}:  # thousands of rows
+        return sum(map(len, value))
+    return sum(map(_size, value))

@@ -7,6 +7,7 @@ from typing import Any
 from disinherit.common.audit.chain import AuditEntry
 from disinherit.common.audit.dsse import TrustedKeys, key_block
 from disinherit.common.audit.export import verify_lines
+from disinherit.common.audit.line_messages import lines_of
 from disinherit.common.errors import InputError
 from disinherit.documents.words import as_time
 from disinherit.ui.screens.campaigns import read_campaigns
@@ -35,10 +36,9 @@ def load(page: Page) -> Mapping[str, Any]:
             newest.append(entry)
 
     keys = page.visitor.call(lambda stub: stub.GetSigningKeys, pb.GetSigningKeysRequest()).keys
-    message = pb.ExportAuditRequest(request_id=request_id)
-    lines = (
-        one.line + b"\n" for one in page.visitor.stream(lambda stub: stub.ExportAudit, message)
-    )
+    message = pb.ExportAuditRequest(request_id=request_id, several=True)
+    answers = page.visitor.stream(lambda stub: stub.ExportAudit, message)
+    lines = (line + b"\n" for line in lines_of(answers))
     good = [one for one in keys if not one.revoked_us]
     pem = b"".join(key_block(one.public_pem, one.since_us, one.until_us) for one in good)
     verdict = verify_lines(lines, head, TrustedKeys.from_pem(pem) if good else None, look)

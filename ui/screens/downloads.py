@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from disinherit.common.audit.line_messages import lines_of
 from disinherit.common.errors import InputError
 from disinherit.common.exports.finished import without_words
 from disinherit.common.graph.formats import dump_graph
@@ -55,9 +56,9 @@ def attestation(page: Page) -> Download:
 def audit_log(page: Page) -> Download:
     """Return an export of the audit log, or of what is about one request."""
     request_id = page.text("request")
-    message = pb.ExportAuditRequest(request_id=request_id)
-    lines = page.visitor.stream(lambda stub: stub.ExportAudit, message)
-    data = b"".join(one.line + b"\n" for one in lines)
+    message = pb.ExportAuditRequest(request_id=request_id, several=True)
+    lines = lines_of(page.visitor.stream(lambda stub: stub.ExportAudit, message))
+    data = b"".join(line + b"\n" for line in lines)
     return Download(f"{request_id or 'audit'}.jsonl", data, "application/jsonl")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from disinherit.common.audit.line_messages import lines_of
 from disinherit.common.graph.proto import graph_to_proto, inheritance_to_proto, record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.limits import CALLER_WATCHES
@@ -189,7 +190,8 @@ def test_the_graph(running: Running) -> None:
         graph.MergeFrom(part)
     expected = graph_to_proto(running.world.store.graph())
     expected.models.sort(key=lambda model: (model.created_us, model.id))
-    expected.edges.sort(key=lambda edge: (edge.child, edge.parent))
+    for one in (graph, expected):
+        one.edges.sort(key=lambda edge: (edge.child, edge.parent))
     assert graph == expected
 
 
@@ -318,6 +320,19 @@ def test_an_unknown_request_is_not_found(running: Running) -> None:
         (lambda m: list(operator.ExportAudit(m)), pb.ExportAuditRequest(request_id="x")),
     ):
         assert "'x'" in refused(lambda c=call, m=message: c(m), Code.NOT_FOUND)
+
+
+def test_an_export_takes_one_message_for_its_lines_if_it_may(running: Running) -> None:
+    """Each message is waited for, so under load it is their number that an export takes long by."""
+    submit(running)
+    operator = running.client("operator")
+    alone = list(operator.ExportAudit(pb.ExportAuditRequest(request_id="q")))
+    together = list(operator.ExportAudit(pb.ExportAuditRequest(request_id="q", several=True)))
+    assert len(alone) > 1
+    assert not any(message.more for message in alone)
+    assert len(together) == 1
+    # The first line has the time of its signature.
+    assert list(lines_of(together))[1:] == list(lines_of(alone))[1:]
 
 
 def test_pause_resume_and_abort(running: Running) -> None:
@@ -459,7 +474,7 @@ def test_an_unexpected_error_appears_only_in_the_log(
     def explode(_: object) -> None:
         raise ZeroDivisionError("internal detail")
 
-    monkeypatch.setattr("disinherit.server.service.models.graph_parts", explode)
+    monkeypatch.setattr("disinherit.server.service.models.graph_messages", explode)
     viewer = running.client("viewer")
     why = refused(lambda: list(viewer.GetGraph(pb.GetGraphRequest())), Code.INTERNAL)
     assert "internal detail" not in why

@@ -149,7 +149,7 @@ def test_registering_and_listing_do_not_read_the_whole_graph(
         raise AssertionError("the whole graph was read")
 
     monkeypatch.setattr(graph_store, "find_graph", refuse)
-    monkeypatch.setattr("disinherit.server.service.models.graph_parts", refuse)
+    monkeypatch.setattr("disinherit.server.service.models.graph_messages", refuse)
     store = CoordinatorStore(tmp_path / "c.db")
     models = Models(store, lambda _: None)
     operator = Principal("operator", Role.OPERATOR)
