@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from disinherit.common.audit.canonical import Json, canonical
 from disinherit.common.errors import RequestError
@@ -24,12 +24,22 @@ from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind, owner_actor, request_digest
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import StoredPart, read_descendants
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.remembering import remembered
 from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.tables import CAMPAIGNS, EDGES
 from disinherit.server.store.tasks import change_tasks
 from disinherit.server.store.transitions import put_event, reopen
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
+
+_RECORDERS = Query(
+    select(EDGES.c.parent, EDGES.c.child, EDGES.c.recorded_by).where(
+        EDGES.c.child.in_(bindparam("children", expanding=True))
+    )
+)
+_OF_REQUEST = CAMPAIGNS.c.request_id == bindparam("of_request")
+_PUT_SUBMITTED = WriteQuery(update(CAMPAIGNS).where(_OF_REQUEST))
+_PUT_APPROVED = WriteQuery(update(CAMPAIGNS).where(_OF_REQUEST))
 
 
 def find_plan_digest(db: Connection, request_id: str) -> str:
@@ -74,8 +84,7 @@ def _plan_digest(part: StoredPart, data: bytes, deadline_us: int, made: frozense
 def put_submitted_plan(db: Connection, request: UnlearningRequest, deadline_us: int) -> None:
     """Store the digest of a new request's plan, for approval."""
     plan = find_digest_of_plan(db, request, deadline_us)
-    row = CAMPAIGNS.c.request_id == request.id
-    db.execute(update(CAMPAIGNS).where(row).values(submitted_plan=plan))
+    _PUT_SUBMITTED.run(db, {"of_request": request.id, "submitted_plan": plan})
 
 
 def approve(db: Connection, request_id: str, plan: str, actor: str) -> Campaign:
@@ -103,8 +112,8 @@ def approve(db: Connection, request_id: str, plan: str, actor: str) -> Campaign:
     if plan or not begins:
         _check_plan(campaign, plan, find_plan_digest(db, request_id))
     details: dict[str, Json] = {"plan_sha256": plan or campaign.plan}
-    row = CAMPAIGNS.c.request_id == request_id
-    db.execute(update(CAMPAIGNS).where(row).values(approved_plan=plan or campaign.plan))
+    approved = {"of_request": request_id, "approved_plan": plan or campaign.plan}
+    _PUT_APPROVED.run(db, approved)
     if begins:
         put_event(db, request_id, CampaignEvent.APPROVE, None, actor, details)
     else:
@@ -174,7 +183,6 @@ def find_all_recorders(db: Connection, children: Collection[str]) -> dict[tuple[
     listed = list(children)
     for start in range(0, len(listed), 500):
         some = listed[start : start + 500]
-        query = select(EDGES.c.parent, EDGES.c.child, EDGES.c.recorded_by)
-        for row in db.execute(query.where(EDGES.c.child.in_(some))):
+        for row in _RECORDERS.all(db, {"children": some}):
             found[row.parent, row.child] = row.recorded_by
     return found

@@ -25,7 +25,7 @@ from disinherit.server.now import now_us
 from disinherit.server.store.audit_events import COORDINATOR, GROWTH, AuditKind
 from disinherit.server.store.audit_lines import made_line, read_line
 from disinherit.server.store.database import Database
-from disinherit.server.store.queries import Query
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.request_lines import entries_about
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.shared_transaction import LOG_ENDS
@@ -34,7 +34,7 @@ from disinherit.server.store.tables import AUDIT
 _AT_A_TIME = 500
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_INSERT = insert(AUDIT)
+_INSERT = WriteQuery(insert(AUDIT))
 _OF_ALL = select(func.max(AUDIT.c.sequence))
 _OF_REQUEST = _OF_ALL.where(AUDIT.c.request_id == bindparam("request"))
 _OF_KINDS = _OF_REQUEST.where(
@@ -49,6 +49,21 @@ def _numbered(*numbers: Select[Any]) -> Select[Any]:
     return query.order_by(AUDIT.c.sequence)
 
 
+_END = Query(_OF_ALL)
+_GROWTH = Query(
+    _OF_ALL.where(
+        AUDIT.c.sequence > bindparam("since"),
+        AUDIT.c.kind.in_([kind.value for kind in GROWTH]),
+    )
+)
+_LATER = (
+    select(AUDIT.c.entry)
+    .where(AUDIT.c.sequence > bindparam("sequence"))
+    .order_by(AUDIT.c.sequence)
+    .limit(bindparam("most"))
+)
+_AFTER = Query(_LATER)
+_AFTER_OF_REQUEST = Query(_LATER.where(AUDIT.c.request_id == bindparam("request")))
 _LAST = Query(_numbered(_OF_ALL, _OF_REQUEST))
 _LATEST = Query(_numbered(_OF_ALL, _OF_REQUEST, _OF_KINDS.group_by(AUDIT.c.model_id, AUDIT.c.kind)))
 
@@ -183,7 +198,7 @@ def _append(db: Connection, events: Sequence[AuditEvent], entries: Sequence[Audi
         of_requests[request] = last
         rows.append(_row(last, line))
         made_line(line, last)
-    db.execute(_INSERT, rows)
+    _INSERT.run(db, *rows)
     ends = db.info.get(LOG_ENDS)
     if ends is not None:  # whoever writes next in this transaction need not read them
         ends.update(of_requests | {"": last})
@@ -205,16 +220,13 @@ def last_growth(db: Connection, since: int) -> int:
         db: a transaction.
         since: the number of an earlier entry, which is the default.
     """
-    query = select(func.max(AUDIT.c.sequence)).where(
-        AUDIT.c.sequence > since, AUDIT.c.kind.in_([kind.value for kind in GROWTH])
-    )
-    found = db.scalar(query)
+    found = _GROWTH.scalar(db, {"since": since})
     return since if found is None else int(found)
 
 
 def last_sequence(db: Connection) -> int:
     """Return the number of the last entry; 0 for an empty log."""
-    return db.scalar(_OF_ALL) or 0
+    return _END.scalar(db, {}) or 0
 
 
 def entries_after(
@@ -228,10 +240,11 @@ def entries_after(
         count: the largest number of entries.
         request_id: only entries about this request; `""` for all.
     """
-    query = select(AUDIT.c.entry).where(AUDIT.c.sequence > sequence)
+    values: dict[str, Any] = {"sequence": sequence, "most": count}
+    query = _AFTER
     if request_id:
-        query = query.where(AUDIT.c.request_id == request_id)
-    return [read_line(line) for line in db.scalars(query.order_by(AUDIT.c.sequence).limit(count))]
+        values["request"], query = request_id, _AFTER_OF_REQUEST
+    return [read_line(line) for line in query.scalars(db, values)]
 
 
 class Seal(Protocol):

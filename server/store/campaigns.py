@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     Row,
+    String,
     bindparam,
     insert,
-    literal,
     or_,
     select,
     tuple_,
@@ -21,7 +22,7 @@ from disinherit.server.states import CampaignState, Task
 from disinherit.server.store.audit_events import GROWTH
 from disinherit.server.store.graph import find_below, find_line
 from disinherit.server.store.leases import Holding, read_holding
-from disinherit.server.store.queries import Query
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.request_rows import find_tasks, read_task, task_rows
 from disinherit.server.store.tables import AUDIT, CAMPAIGNS, HISTORY, REQUESTS, TASKS
 
@@ -102,6 +103,22 @@ CAMPAIGN_ROWS = select(CAMPAIGNS, REQUESTS.c.created_us).join(
 
 _ONE = Query(CAMPAIGN_ROWS.where(REQUESTS.c.id == bindparam("request")))
 _SOME = CAMPAIGN_ROWS.where(REQUESTS.c.id.in_(bindparam("requests", expanding=True)))
+_INSERT = WriteQuery(insert(CAMPAIGNS))
+_AGE = (REQUESTS.c.created_us, REQUESTS.c.id)
+_MINE = tuple_(bindparam("created_us", type_=BigInteger), bindparam("request", type_=String))
+_OLDER_ROWS = CAMPAIGN_ROWS.where(
+    CAMPAIGNS.c.state == bindparam("state"), tuple_(*_AGE) < _MINE
+).order_by(*_AGE)
+_OLDER = Query(_OLDER_ROWS)
+_OLDER_OF_MODELS = Query(
+    _OLDER_ROWS.where(
+        CAMPAIGNS.c.request_id.in_(
+            select(TASKS.c.request_id).where(
+                TASKS.c.model_id.in_(bindparam("models", expanding=True))
+            )
+        )
+    )
+)
 _DRIVEN = Query(
     select(
         CAMPAIGNS,
@@ -126,7 +143,7 @@ def insert_campaign(
         "lease_holder": "",
         "lease_until_us": 0,
     }
-    db.execute(insert(CAMPAIGNS).values(**values))
+    _INSERT.run(db, values)
 
 
 def find_campaign(db: Connection, request_id: str) -> Campaign:
@@ -216,13 +233,15 @@ def find_older(
         state: the state.
         models: only campaigns with a task for one of these; `None` for all.
     """
-    age = (REQUESTS.c.created_us, REQUESTS.c.id)
-    mine = tuple_(literal(campaign.created_us), literal(campaign.request_id))
-    query = CAMPAIGN_ROWS.where(CAMPAIGNS.c.state == state.value, tuple_(*age) < mine)
-    if models is not None:
-        tasked = select(TASKS.c.request_id).where(TASKS.c.model_id.in_(models))
-        query = query.where(CAMPAIGNS.c.request_id.in_(tasked))
-    return [read_campaign(row) for row in db.execute(query.order_by(*age))]
+    values = {
+        "state": state.value,
+        "created_us": campaign.created_us,
+        "request": campaign.request_id,
+    }
+    if models is None:
+        return [read_campaign(row) for row in _OLDER.all(db, values)]
+    rows = _OLDER_OF_MODELS.all(db, values | {"models": list(models)})
+    return [read_campaign(row) for row in rows]
 
 
 def find_joinable(

@@ -11,19 +11,22 @@ from sqlalchemy import Connection, insert, select, update
 
 from disinherit.server.store.audit import append
 from disinherit.server.store.audit_events import AuditKind
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import HISTORY
 
 _LOG = logging.getLogger(__name__)
+_LOST = Query(select(HISTORY.c.lost))
+_EPOCH = Query(select(HISTORY.c.epoch))
 
 
 def find_lost(db: Connection) -> str:
     """Return what history is missing; `""` if none."""
-    return db.scalar(select(HISTORY.c.lost)) or ""
+    return _LOST.scalar(db, {}) or ""
 
 
 def find_epoch(db: Connection) -> int:
     """Return the current epoch: the number of confirmations so far."""
-    return db.scalar(select(HISTORY.c.epoch)) or 0
+    return _EPOCH.scalar(db, {}) or 0
 
 
 def note_lost(db: Connection, why: str) -> None:

@@ -14,12 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from disinherit.common.errors import HeldError, StoreError
 from disinherit.server.now import now_us
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.tables import CAMPAIGNS
 
+_HELD = Query(select(CAMPAIGNS).where(CAMPAIGNS.c.request_id == bindparam("request")))
+_PUT = WriteQuery(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == bindparam("of_request")))
 _POLL_SECONDS = 0.1
 _LONGEST_US = 3600 * 1_000_000
 """Assumed length of a lease that was granted before lengths were stored."""
@@ -171,16 +174,16 @@ def release(db: Connection, lease: Lease) -> None:
 
 def check(db: Connection, lease: Lease) -> None:
     """Raise `StoreError` unless a lease is the latest of its campaign."""
-    row = db.execute(select(CAMPAIGNS).where(CAMPAIGNS.c.request_id == lease.request_id)).one()
-    read_holding(row).check(lease)
+    read_holding(_HELD.first(db, {"request": lease.request_id})).check(lease)
 
 
 def _put(db: Connection, lease: Lease, start_us: int, seconds: float) -> None:
     length = round(seconds * 1e6)
     values = {
+        "of_request": lease.request_id,
         "lease_token": lease.token,
         "lease_holder": lease.holder,
         "lease_until_us": start_us + length,
         "lease_length_us": length,
     }
-    db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == lease.request_id).values(**values))
+    _PUT.run(db, values)

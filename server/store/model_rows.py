@@ -15,6 +15,7 @@ from disinherit.common.graph.proto import (
     record_to_proto,
 )
 from disinherit.common.graph.records import Inheritance, ModelRecord, ModelStatus
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.tables import EDGES, HOLDINGS, MODELS, PLANNED_ROOTS, M, parse
 from disinherit.v1.graph_pb2 import Inheritance as InheritanceProto
 from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
@@ -22,13 +23,19 @@ from disinherit.v1.graph_pb2 import ModelRecord as RecordProto
 V = TypeVar("V")
 
 # Made once: to make such a statement anew takes longer than to execute it.
-_INSERT_MODELS = insert(MODELS)
-_UPDATE_MODELS = (
+_RECORD = Query(select(MODELS.c.record).where(MODELS.c.id == bindparam("model")))
+_INSERT_MODELS = WriteQuery(insert(MODELS))
+_UPDATE_MODELS = WriteQuery(
     update(MODELS)
     .where(MODELS.c.id == bindparam("changed"))
     .values(record=bindparam("data"), digest=bindparam("weights"))
 )
-_INSERT_EDGES = insert(EDGES)
+_INSERT_EDGES = WriteQuery(insert(EDGES))
+_INSERT_HOLDINGS = WriteQuery(insert(HOLDINGS))
+_INSERT_PLANNED = WriteQuery(insert(PLANNED_ROOTS))
+_PLANNED = Query(
+    select(PLANNED_ROOTS.c.record).where(PLANNED_ROOTS.c.request_id == bindparam("request"))
+)
 
 _KEPT_BYTES = 4096
 """Size of a row, at most, that is kept once it has been read."""
@@ -60,7 +67,7 @@ read_edge = _reader(InheritanceProto, inheritance_from_proto, "edge")
 
 def find_record(db: Connection, model_id: str) -> ModelRecord | None:
     """Return the record of a version, or `None`."""
-    data = db.execute(select(MODELS.c.record).where(MODELS.c.id == model_id)).scalar()
+    data = _RECORD.scalar(db, {"model": model_id})
     return None if data is None else read_record(data)
 
 
@@ -77,17 +84,16 @@ def insert_records(db: Connection, records: Sequence[ModelRecord]) -> None:
         for record in records
     ]
     if rows:
-        db.execute(_INSERT_MODELS, rows)
+        _INSERT_MODELS.run(db, *rows)
     _insert_holdings(db, records)
 
 
 def put_planned_roots(db: Connection, request_id: str, roots: Iterable[str]) -> None:
     """Store the present records of a request's roots."""
-    query = select(MODELS.c.id, MODELS.c.record)
     for root in roots:
-        for row in db.execute(query.where(MODELS.c.id == root)).all():
-            values = {"request_id": request_id, "model_id": row.id, "record": row.record}
-            db.execute(insert(PLANNED_ROOTS).values(**values))
+        for record in _RECORD.scalars(db, {"model": root}):
+            values = {"request_id": request_id, "model_id": root, "record": record}
+            _INSERT_PLANNED.run(db, values)
 
 
 def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord]:
@@ -96,8 +102,7 @@ def find_planned_roots(db: Connection, request_id: str) -> dict[str, ModelRecord
     Raises:
         StoreError: if one is damaged.
     """
-    query = select(PLANNED_ROOTS.c.record).where(PLANNED_ROOTS.c.request_id == request_id)
-    records = map(read_record, db.scalars(query).all())
+    records = map(read_record, _PLANNED.scalars(db, {"request": request_id}))
     return {record.id: record for record in records}
 
 
@@ -128,7 +133,7 @@ def _put_records(
         for record in records
     ]
     if rows:
-        db.execute(_UPDATE_MODELS, rows)
+        _UPDATE_MODELS.run(db, *rows)
 
 
 def _record_bytes(record: ModelRecord, status: ModelStatus | None = None) -> bytes:
@@ -145,7 +150,7 @@ def _insert_holdings(db: Connection, records: Sequence[ModelRecord]) -> None:
         if count
     ]
     if rows:
-        db.execute(insert(HOLDINGS), rows)
+        _INSERT_HOLDINGS.run(db, *rows)
 
 
 def class_digest(name: str) -> str:
@@ -171,4 +176,4 @@ def insert_edges(db: Connection, edges: Iterable[Inheritance], recorded_by: str 
         for edge in edges
     ]
     if rows:
-        db.execute(_INSERT_EDGES, rows)
+        _INSERT_EDGES.run(db, *rows)

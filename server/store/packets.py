@@ -11,14 +11,26 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from disinherit.common.errors import CheckpointError, StoreError
 from disinherit.common.files import TEMPORARY_GLOB, FolderLock, write_atomic
 from disinherit.common.wire.messages import without_tensors
 from disinherit.server.now import now_us
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import PACKETS, parse
 from disinherit.v1.unlearning_pb2 import FisherPacket
+
+_ANSWERED = Query(
+    select(PACKETS.c.request_id, PACKETS.c.root)
+    .distinct()
+    .where(PACKETS.c.request_id.in_(bindparam("requests", expanding=True)))
+)
+_PACKETS = Query(
+    select(PACKETS)
+    .where(PACKETS.c.request_id == bindparam("request"))
+    .order_by(PACKETS.c.root, PACKETS.c.position)
+)
 
 
 class PacketFiles(Protocol):
@@ -286,9 +298,8 @@ def put_packets(
 
 def find_answered(db: Connection, requests: Collection[str]) -> dict[str, frozenset[str]]:
     """Return request -> its roots that have answered, without their packets."""
-    query = select(PACKETS.c.request_id, PACKETS.c.root).distinct()
     found: dict[str, set[str]] = {}
-    for row in db.execute(query.where(PACKETS.c.request_id.in_(requests))):
+    for row in _ANSWERED.all(db, {"requests": list(requests)}):
         found.setdefault(row.request_id, set()).add(row.root)
     return {request_id: frozenset(roots) for request_id, roots in found.items()}
 
@@ -296,11 +307,6 @@ def find_answered(db: Connection, requests: Collection[str]) -> dict[str, frozen
 def find_packets(db: Connection, request_id: str) -> dict[str, list[FisherPacket]]:
     """Return root -> the packets that it answered, without their tensors."""
     found: dict[str, list[FisherPacket]] = {}
-    query = (
-        select(PACKETS)
-        .where(PACKETS.c.request_id == request_id)
-        .order_by(PACKETS.c.root, PACKETS.c.position)
-    )
-    for row in db.execute(query):
+    for row in _PACKETS.all(db, {"request": request_id}):
         found.setdefault(row.root, []).append(parse(FisherPacket, row.packet))
     return found

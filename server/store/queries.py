@@ -1,19 +1,24 @@
-"""Queries that are asked often, as text that is made once.
+"""Statements that are made often, as text that is made once, and given to the driver itself.
 
-To find the text of a statement in its cache, and the places of its values, SQLAlchemy takes about
-as long as SQLite takes to execute it.
+To find the text of a statement in its cache, the places of its values, and what each column of its
+result is, SQLAlchemy takes ten times as long as SQLite takes to execute it.
 """
 
 import threading
-from collections.abc import Mapping
-from typing import Any
+from collections import namedtuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import CompoundSelect, Connection, CursorResult, Row, Select
+from sqlalchemy import CompoundSelect, Connection, Delete, Insert, Select, Update
 from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 _MOST = 512
 """Texts that are kept of one query, for different numbers of values."""
+
+
+T = TypeVar("T")
 
 
 class Query:
@@ -27,32 +32,110 @@ class Query:
         self._statement = statement
         self._made: dict[str, _Texts] = {}
 
-    def all(self, db: Connection, values: Mapping[str, Any]) -> list[Row[Any]]:
-        """Return the rows.
+    def all(self, db: Connection, values: Mapping[str, Any]) -> list[Any]:
+        """Return the rows, as tuples with the names of their columns.
 
         Args:
             db: a transaction.
             values: name of a parameter -> its value, or its values where it stands for many.
+
+        Raises:
+            DBAPIError: if the database fails; so do the others.
         """
-        return list(self._execute(db, values).all())
+        made = self._texts(db)
+        names, rows = _ask(db, made, values)
+        return list(map(made.row(names), rows))
 
     def scalars(self, db: Connection, values: Mapping[str, Any]) -> list[Any]:
         """Return the first value of each row; arguments as for `all`."""
-        return list(self._execute(db, values).scalars().all())
+        return [row[0] for row in _ask(db, self._texts(db), values)[1]]
 
-    def first(self, db: Connection, values: Mapping[str, Any]) -> "Row[Any] | None":
-        """Return the first row; arguments as for `all`."""
-        return self._execute(db, values).first()
+    def first(self, db: Connection, values: Mapping[str, Any]) -> Any:
+        """Return the first row, or `None`; arguments as for `all`."""
+        return next(iter(self.all(db, values)), None)
 
     def scalar(self, db: Connection, values: Mapping[str, Any]) -> Any:
-        """Return the first value of the first row; arguments as for `all`."""
-        return self._execute(db, values).scalar()
+        """Return the first value of the first row, or `None`; arguments as for `all`."""
+        return next(iter(self.scalars(db, values)), None)
 
-    def _execute(self, db: Connection, values: Mapping[str, Any]) -> CursorResult[Any]:
+    def _texts(self, db: Connection) -> "_Texts":
         made = self._made.get(db.dialect.name)
         if made is None:
             made = self._made[db.dialect.name] = _Texts(self._statement, db.dialect)
-        return db.exec_driver_sql(*made.filled(values))
+        return made
+
+
+class WriteQuery:
+    """A statement that writes, whose text is made once (and once for each number of values).
+
+    Args:
+        statement: all that differs from time to time is a parameter of it, or a column of `run`.
+    """
+
+    def __init__(self, statement: "Insert | Update | Delete") -> None:
+        self._statement = statement
+        self._made: dict[str, _Texts] = {}
+
+    def run(self, db: Connection, *rows: Mapping[str, Any]) -> int:
+        """Execute it for each row of values, with one call of the driver.
+
+        Args:
+            db: a transaction that writes.
+            rows: name of a parameter or column -> its value; all have the same names, each time.
+
+        Returns:
+            The number of rows that were changed.
+
+        Raises:
+            DBAPIError: if the database fails, or refuses it.
+        """
+        made = self._made.get(db.dialect.name)
+        if made is None:
+            made = self._made[db.dialect.name] = _Texts(self._statement, db.dialect, list(rows[0]))
+        filled = [made.filled(values) for values in rows]
+        text, given = filled[0][0], [values for _, values in filled]
+        if db.dispatch.before_cursor_execute:  # somebody wants to know of every statement
+            return db.exec_driver_sql(text, given if len(rows) > 1 else given[0]).rowcount
+
+        def run(cursor: Any) -> int:
+            if len(given) > 1:
+                cursor.executemany(text, given)
+            else:
+                cursor.execute(text, given[0])
+            return int(cursor.rowcount)
+
+        return _driven(db, text, given, run)
+
+
+def _ask(
+    db: Connection, made: "_Texts", values: Mapping[str, Any]
+) -> tuple[Sequence[str], Sequence[Any]]:
+    """Return the names of the columns, and the rows."""
+    text, given = made.filled(values)
+    if db.dispatch.before_cursor_execute:  # somebody wants to know of every statement
+        result = db.exec_driver_sql(text, given)
+        return list(result.keys()), result.all()
+
+    def ask(cursor: Any) -> tuple[Sequence[str], Sequence[Any]]:
+        cursor.execute(text, given)
+        return [column[0] for column in cursor.description], cursor.fetchall()
+
+    return _driven(db, text, given, ask)
+
+
+def _driven(db: Connection, text: str, given: Any, use: Callable[[Any], T]) -> T:
+    """Return what is done with a cursor of the driver, with its errors as SQLAlchemy's."""
+    connection: Any = db.connection.driver_connection
+    cursor = connection.cursor()
+    kind = db.dialect.loaded_dbapi.Error
+    try:
+        return use(cursor)
+    except kind as error:
+        if db.dialect.is_disconnect(error, connection, cursor):
+            db.invalidate(error)
+        raise DBAPIError.instance(text, given, error, kind, dialect=db.dialect) from error
+    finally:
+        cursor.close()
 
 
 _Place = tuple[str, int | None]
@@ -62,8 +145,13 @@ _Place = tuple[str, int | None]
 class _Texts:
     """The texts of a statement on one kind of database."""
 
-    def __init__(self, statement: "Select[Any] | CompoundSelect[Any]", dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect)
+    def __init__(
+        self,
+        statement: "Select[Any] | CompoundSelect[Any] | Insert | Update | Delete",
+        dialect: Dialect,
+        columns: "list[str] | None" = None,
+    ) -> None:
+        compiled = statement.compile(dialect=dialect, column_keys=columns)
         assert isinstance(compiled, SQLCompiler)
         self._compiled = compiled
         self._lock = threading.Lock()
@@ -72,6 +160,13 @@ class _Texts:
             bind.key for bind in compiled.binds.values() if bind.expanding and bind.value is None
         ]
         self._known: dict[tuple[int, ...], tuple[str, list[_Place], list[str] | None]] = {}
+        self._row: Callable[[Sequence[Any]], Any] | None = None
+
+    def row(self, names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
+        """Return what makes a tuple with names of a row; all texts have the same columns."""
+        if self._row is None:
+            self._row = namedtuple("Row", names)._make  # type: ignore[misc]
+        return self._row
 
     def filled(self, values: Mapping[str, Any]) -> tuple[str, Any]:
         """Return the text for some values, and these as it wants them."""

@@ -8,15 +8,26 @@ owner's version, or change facts that were registered before a request was known
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from disinherit.common.errors import GraphError, LabelError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.graph.rules import check_edge
 from disinherit.server.store.model_rows import find_record
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import ANNOUNCED, MODELS
 from disinherit.server.transport.answers import first_word
 
+_ANNOUNCED_ONE = Query(
+    select(ANNOUNCED).where(
+        ANNOUNCED.c.model_id == bindparam("model"), ANNOUNCED.c.owner == bindparam("owner")
+    )
+)
+_ANNOUNCED_ANY = Query(
+    select(ANNOUNCED.c.model_id)
+    .where(ANNOUNCED.c.model_id.in_(bindparam("models", expanding=True)))
+    .limit(1)
+)
 _LONGEST = 128
 _TAIL = 33
 """Length of the end of a cut id (`disinherit.client.dampening.one`): a tilde and 32 digits."""
@@ -192,15 +203,13 @@ def put_announced(db: Connection, versions: Iterable[Announced]) -> None:
 
 def find_announced(db: Connection, model_id: str, owner: str) -> Announced | None:
     """Return an owner's announced version, or `None` if it is unknown or registered."""
-    query = select(ANNOUNCED).where(ANNOUNCED.c.model_id == model_id, ANNOUNCED.c.owner == owner)
-    row = db.execute(query).one_or_none()
+    row = _ANNOUNCED_ONE.first(db, {"model": model_id, "owner": owner})
     return None if row is None else Announced(row.model_id, row.owner, row.start_id)
 
 
 def any_announced(db: Connection, ids: Sequence[str]) -> bool:
     """Return whether any of some versions is announced."""
-    query = select(ANNOUNCED.c.model_id).where(ANNOUNCED.c.model_id.in_(ids)).limit(1)
-    return bool(ids) and db.scalar(query) is not None
+    return bool(ids) and _ANNOUNCED_ANY.scalar(db, {"models": list(ids)}) is not None
 
 
 def drop_announced(db: Connection, model_id: str) -> None:

@@ -13,7 +13,7 @@ from disinherit.common.errors import RequestError, StoreError
 from disinherit.common.text import one_line
 from disinherit.server.now import now_us
 from disinherit.server.states import Task, TaskState
-from disinherit.server.store.queries import Query
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.tables import CAMPAIGNS, MODELS, REQUESTS, TASKS, parse
 from disinherit.v1.unlearning_pb2 import ModelResult, UnlearningRequest
 
@@ -31,7 +31,7 @@ _ALL_TASKS = Query(
     .where(TASKS.c.request_id == bindparam("request"))
     .order_by(MODELS.c.created_us, MODELS.c.id)
 )
-_INSERT_TASKS = insert(TASKS)
+_INSERT_TASKS = WriteQuery(insert(TASKS))
 _CHANGE_TASKS = (
     update(TASKS)
     .where(TASKS.c.request_id == bindparam("of_request"))
@@ -42,9 +42,11 @@ _CHANGE_TASKS = (
         told_us=case((TASKS.c.told_us == 0, bindparam("told")), else_=TASKS.c.told_us),
     )
 )
-_UPDATE_TASKS = _CHANGE_TASKS.where(TASKS.c.model_id == bindparam("of_model"))
-_UPDATE_ALIKE = _CHANGE_TASKS.where(TASKS.c.model_id.in_(bindparam("of_models", expanding=True)))
-_COUNT_CHANGE = (
+_UPDATE_TASKS = WriteQuery(_CHANGE_TASKS.where(TASKS.c.model_id == bindparam("of_model")))
+_UPDATE_ALIKE = WriteQuery(
+    _CHANGE_TASKS.where(TASKS.c.model_id.in_(bindparam("of_models", expanding=True)))
+)
+_COUNT_CHANGE = WriteQuery(
     update(CAMPAIGNS)
     .where(CAMPAIGNS.c.request_id == bindparam("of_request"))
     .values(task_changes=CAMPAIGNS.c.task_changes + 1)
@@ -167,13 +169,13 @@ def put_tasks(
         row |= {"late": int(task.late), "given_us": row.pop("given"), "told_us": row.pop("told")}
         new.append(row)
     if new:
-        db.execute(_INSERT_TASKS, new)
+        _INSERT_TASKS.run(db, *new)
     if answered:
-        db.execute(_UPDATE_TASKS, answered)
+        _UPDATE_TASKS.run(db, *answered)
     for changed, models in alike.items():
         row = {"of_request": request_id, **_changed(*changed, now)}
         for begin in range(0, len(models), _AT_ONCE):
-            db.execute(_UPDATE_ALIKE, row | {"of_models": models[begin : begin + _AT_ONCE]})
+            _UPDATE_ALIKE.run(db, row | {"of_models": models[begin : begin + _AT_ONCE]})
     _count_change(db, request_id)
 
 
@@ -213,7 +215,7 @@ def schedule_destruction(db: Connection, request_id: str, due_us: int) -> None:
 
 
 def _count_change(db: Connection, request_id: str) -> None:
-    db.execute(_COUNT_CHANGE, {"of_request": request_id})
+    _COUNT_CHANGE.run(db, {"of_request": request_id})
 
 
 def _changed(state: str, reason: str, wave: int, given: int, told: int, now: int) -> dict[str, Any]:

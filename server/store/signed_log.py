@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.dsse import Envelope
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, select
 
 from disinherit.common.audit.canonical import canonical
 from disinherit.common.audit.dsse import Signer, TrustedKeys, enclose, signature_of
@@ -29,11 +29,12 @@ from disinherit.common.audit.export import (
 )
 from disinherit.common.errors import LostHistoryError, StoreError
 from disinherit.server.now import now_us
-from disinherit.server.store.audit import append
+from disinherit.server.store.audit import append, last_sequence
 from disinherit.server.store.audit_events import AuditKind
 from disinherit.server.store.database import Database
 from disinherit.server.store.history import confirm_history, find_epoch
 from disinherit.server.store.log_mark import Mark, read_mark, write_mark
+from disinherit.server.store.queries import Query
 from disinherit.server.store.signing import announce_key, find_keys
 from disinherit.server.store.tables import AUDIT
 from disinherit.v1.unlearning_pb2 import LogHead
@@ -41,6 +42,13 @@ from disinherit.v1.unlearning_pb2 import LogHead
 _LOG = logging.getLogger(__name__)
 _HEAD_TYPE = "application/vnd.disinherit.log-head+json"
 _AT_A_TIME = 500
+_ONE = Query(select(AUDIT.c.entry).where(AUDIT.c.sequence == bindparam("sequence")))
+_NEXT = Query(
+    select(AUDIT)
+    .where(AUDIT.c.sequence > bindparam("sequence"))
+    .order_by(AUDIT.c.sequence)
+    .limit(_AT_A_TIME)
+)
 _HASH_BYTES = 32
 _CHECKPOINT_ENTRIES = 1000
 _CHECKPOINT_SECONDS = 3600.0
@@ -90,13 +98,12 @@ class _Chain:
             LostHistoryError: if the last checked entry changed, or a later one does not follow.
         """
         if end := self.count:
-            line = db.scalar(select(AUDIT.c.entry).where(AUDIT.c.sequence == end))
+            line = _ONE.scalar(db, {"sequence": end})
             if line is None or line_hash(line) != self.hash(end):
                 raise LostHistoryError(
                     f"entry {end} is {'gone' if line is None else 'another one'}"
                 )
-        query = select(AUDIT).order_by(AUDIT.c.sequence).limit(_AT_A_TIME)
-        while rows := db.execute(query.where(AUDIT.c.sequence > self.count)).all():
+        while rows := _NEXT.all(db, {"sequence": self.count}):
             for row in rows:
                 self._take(row)
 
@@ -226,7 +233,7 @@ class SignedLog:
             if mark.entries - last < (1 if late else _CHECKPOINT_ENTRIES):
                 return
             with self._database.writing() as db:
-                if db.scalar(select(func.max(AUDIT.c.sequence))) == mark.entries:
+                if last_sequence(db) == mark.entries:
                     append(db, AuditKind.CHECKPOINT, parameters=self._signed(mark))
                     self._checkpoint = (mark.entries + 1, time.monotonic())
 

@@ -24,6 +24,7 @@ from disinherit.server.store.leases import Lease
 from disinherit.server.store.model_rows import put_planned_roots
 from disinherit.server.store.packets import PacketFiles, open_packet_files
 from disinherit.server.store.presence import Attendance
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.repeated_tasks import resend
 from disinherit.server.store.request_rows import (
     check_same,
@@ -38,6 +39,8 @@ from disinherit.server.store.tables import REQUESTS
 from disinherit.server.store.tasks import add_tasks, put_first_tasks
 from disinherit.v1.unlearning_pb2 import LogHead, UnlearningRequest
 
+_LATEST = Query(select(func.max(REQUESTS.c.created_us)))
+_INSERT = WriteQuery(insert(REQUESTS))
 _FEW_TASKS = 200
 """Tasks, at most, that are stored in a moment."""
 
@@ -120,11 +123,10 @@ class CoordinatorStore(CampaignStore):
             check_same(request, stored)
             if stored is None:
                 # Later than all others, even if the clock was set back: requests run in this order.
-                latest = db.scalar(select(func.max(REQUESTS.c.created_us))) or 0
+                latest = _LATEST.scalar(db, {}) or 0
                 created = max(now_us(), latest + 1)
                 data = request.SerializeToString(deterministic=True)
-                values = {"id": request.id, "created_us": created, "request": data}
-                db.execute(insert(REQUESTS).values(**values))
+                _INSERT.run(db, {"id": request.id, "created_us": created, "request": data})
                 state = CampaignState.AWAITING_APPROVAL if approval else CampaignState.RUNNING
                 insert_campaign(db, request.id, state, deadline_us)
                 details = request_details(request, deadline_us)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from disinherit.common.audit.canonical import Json
 from disinherit.server.now import now_us
@@ -28,11 +28,13 @@ from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.campaigns import Campaign, Driven, find_campaign
 from disinherit.server.store.graph import find_lineage
 from disinherit.server.store.notifications import record_not_notified
+from disinherit.server.store.queries import WriteQuery
 from disinherit.server.store.request_rows import find_request, read_task, task_rows
 from disinherit.server.store.retention import schedule
 from disinherit.server.store.tables import AUDIT, CAMPAIGNS
 from disinherit.v1.unlearning_pb2 import UnlearningRequest
 
+_PUT = WriteQuery(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == bindparam("of_request")))
 _ENDED = (CampaignState.COMPLETE, CampaignState.PARTIAL, CampaignState.ABORTED)
 
 
@@ -124,8 +126,9 @@ def _put(
     if (state, deadline_us) == (campaign.state, campaign.deadline_us):
         return campaign
     id = campaign.request_id
-    values = {"state": state.value, "deadline_us": deadline_us, "updated_us": now_us()}
-    db.execute(update(CAMPAIGNS).where(CAMPAIGNS.c.request_id == id).values(**values))
+    updated = now_us()
+    values = {"state": state.value, "deadline_us": deadline_us, "updated_us": updated}
+    _PUT.run(db, values | {"of_request": id})
     parameters = dict(details)
     if deadline_us != campaign.deadline_us:
         parameters["deadline_us"] = deadline_us
@@ -139,6 +142,4 @@ def _put(
             schedule(db, id, request.retention_seconds)
         parameters["graph"] = graph_details(find_lineage(db, id), list(tasks))
     append(db, kind, actor, request_id=id, parameters=parameters)
-    return replace(
-        campaign, state=state, deadline_us=deadline_us, updated_us=int(values["updated_us"])
-    )
+    return replace(campaign, state=state, deadline_us=deadline_us, updated_us=updated)

@@ -5,13 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, event, insert, select
 
+from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
-from disinherit.server.store import graph, model_pages, notifications, signing, status
-from disinherit.server.store.queries import Query
+from disinherit.server.store import (
+    graph,
+    graph_messages,
+    model_pages,
+    notifications,
+    signing,
+    status,
+)
+from disinherit.server.store.queries import Query, WriteQuery
 from disinherit.server.store.store import CoordinatorStore
-from disinherit.server.store.tables import MODELS
+from disinherit.server.store.tables import HOLDINGS, MODELS
 
 
 @pytest.fixture
@@ -36,7 +44,7 @@ _PAGE = {"owner": "o1", "one_more": 3, "size": 10_000}
         (graph._RECORDS, {"ids": ["m2"]}),
         (graph._REACHED_ROWS, {"ids": ["m3"]}),
         (graph._EDGES["child"], {"ids": ["m5", "m1"]}),
-        (graph._ALL_EDGES, {}),
+        (graph_messages._ALL_EDGES, {}),
         (model_pages._page(True, False), _PAGE),
         (model_pages._page(False, True), _PAGE | {"after_us": 0, "after_id": ""}),
         (Query(select(MODELS.c.id).where(MODELS.c.owner.in_(["o0", "o2"]))), {}),
@@ -99,3 +107,37 @@ def test_entries_of_a_kind_are_found_without_a_look_at_all_of_the_request(
         steps = [row.detail for row in db.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", given)]
     assert "ix_audit_model (request_id=? AND model_id=? AND kind=?)" in steps[0]
     store.close()
+
+
+def test_what_is_written_is_there_whoever_listens(store: CoordinatorStore) -> None:
+    """Statements go to the driver itself, or by SQLAlchemy if somebody wants to know of each."""
+    put = WriteQuery(insert(HOLDINGS))
+    take = WriteQuery(delete(HOLDINGS).where(HOLDINGS.c.model_id == bindparam("model")))
+    held = Query(select(HOLDINGS).order_by(HOLDINGS.c.model_id))
+    heard: list[str] = []
+
+    def hear(*args: Any) -> None:
+        heard.append(str(args[2]))
+
+    for listened in (False, True):
+        with store.writing() as db:
+            if listened:
+                event.listen(db, "before_cursor_execute", hear)
+            put.run(db, {"class_digest": "c", "model_id": "m1"})
+            assert put.run(db, *({"class_digest": "c", "model_id": f"m{i}"} for i in (2, 3))) == 2
+            rows = held.all(db, {})
+            assert [row.model_id for row in rows] == ["m1", "m2", "m3"]
+            assert held.first(db, {}) == ("c", "m1")
+            assert [take.run(db, {"model": f"m{i}"}) for i in (1, 2, 3, 4)] == [1, 1, 1, 0]
+            assert held.first(db, {}) is None
+            assert held.scalar(db, {}) is None
+    assert len(heard) == 10
+
+
+def test_an_error_of_the_driver_is_one_of_the_store(store: CoordinatorStore) -> None:
+    put = WriteQuery(insert(HOLDINGS))
+    row = {"class_digest": "c", "model_id": "m1"}
+    with pytest.raises(StoreError, match="(?i)unique"), store.writing() as db:
+        put.run(db, row, row)
+    with store.reading() as db:
+        assert Query(select(HOLDINGS)).all(db, {}) == []
