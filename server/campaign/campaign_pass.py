@@ -19,7 +19,7 @@ from disinherit.server.campaign.root_lines import root_line
 from disinherit.server.planning.plan import Plan
 from disinherit.server.states import CampaignState, Task
 from disinherit.server.store.campaigns import Driven, Known, find_driven, find_older
-from disinherit.server.store.graph import find_descendants
+from disinherit.server.store.graph import read_descendants
 from disinherit.server.store.leases import Lease, release
 from disinherit.server.store.model_rows import find_planned_roots
 from disinherit.server.store.packets import find_packets
@@ -44,6 +44,7 @@ class Pass(DryPass):
         repeated: version -> digest of the weights that a repetition of the training gave.
 
     Attributes:
+        part: the descendants of the request's roots, as they were stored when it began.
         campaign: the campaign after the last transaction of the pass.
         tasks: model -> its task after the last transaction about it, ancestors first.
         older: the running campaigns that are older.
@@ -80,7 +81,8 @@ class Pass(DryPass):
             driven = find_driven(db, lease.request_id, None)
             request = find_request(db, lease.request_id)
             roots = [root.model_id for root in request.roots]
-            super().__init__(transport, timeout, say, request, find_descendants(db, roots))
+            self.part = read_descendants(db, roots)
+            super().__init__(transport, timeout, say, request, self.part.graph())
             if driven.campaign.state.advances:
                 self.packets = find_packets(db, lease.request_id)
                 if not all(root in self.packets for root in roots):

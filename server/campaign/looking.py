@@ -17,12 +17,13 @@ from disinherit.server.store.campaigns import Driven, find_driven
 from disinherit.server.store.cleared import find_cleared
 from disinherit.server.store.graph import (
     find_all_ids,
-    find_descendants,
     find_holders,
     find_owners,
     find_parentless,
     page_records,
+    read_descendants,
 )
+from disinherit.server.store.known_plans import plan_again
 from disinherit.server.store.request_rows import check_same, find_submitted
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import unlearning_pb2 as pb
@@ -69,7 +70,8 @@ def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool)
         asked = with_roots(request, owned, lambda: find_owners(db), stored)
         check_same(asked, stored)
         roots = [root.model_id for root in asked.roots]
-        graph = find_descendants(db, roots)
+        part = read_descendants(db, roots)
+        graph = part.graph()
         unknown = next((root for root in roots if root not in graph), None)
         others = () if unknown is None else find_all_ids(db)
         driven = None if stored is None else find_driven(db, asked.id, None)
@@ -83,6 +85,8 @@ def look(store: CoordinatorStore, request: pb.UnlearningRequest, *, notes: bool)
             f"correct the id.{did_you_mean(unknown, others)}"
         )
     tasks = {} if driven is None else driven.tasks
+    if stored is not None and not classes:
+        return Look(asked, graph, plan_again(part, asked, tasks), driven)
     planned = plan(
         graph,
         asked,

@@ -14,10 +14,10 @@ from dataclasses import replace
 from disinherit.common.errors import InputError
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.campaign.remedies import present_version
-from disinherit.server.planning.plan import plan
-from disinherit.server.states import CampaignState, TaskState, cleansed
+from disinherit.server.states import CampaignState, TaskState
 from disinherit.server.store.campaigns import Campaign, find_driven, find_older
-from disinherit.server.store.graph import find_descendants, find_kin
+from disinherit.server.store.graph import find_kin, read_descendants
+from disinherit.server.store.known_plans import plan_again
 from disinherit.server.store.request_rows import find_request
 from disinherit.server.store.store import CoordinatorStore
 
@@ -93,9 +93,9 @@ def _ahead(store: CoordinatorStore, request_id: str) -> Iterator[str]:
     with store.reading() as db:
         tasks = find_driven(db, request_id, None).tasks
         request = find_request(db, request_id)
-        graph = find_descendants(db, [root.model_id for root in request.roots])
+        part = read_descendants(db, [root.model_id for root in request.roots])
     try:
-        planned = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
+        planned = plan_again(part, request, tasks)
     except InputError:  # it cannot continue, and must not block the others
         return
     for model in (model for group in planned.groups for model in group.models):

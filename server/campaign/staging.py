@@ -7,10 +7,11 @@ from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.wire.roll_out import RollOut
 from disinherit.server.campaign.campaign_pass import Pass
 from disinherit.server.planning.gates import judge
-from disinherit.server.planning.plan import Plan, plan
+from disinherit.server.planning.plan import Plan
 from disinherit.server.planning.roll_out import assign_waves
-from disinherit.server.states import Task, TaskState, cleansed
+from disinherit.server.states import Task, TaskState
 from disinherit.server.store.approvals import find_all_recorders, unapproved
+from disinherit.server.store.known_plans import plan_again
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.server.store.tasks import add_tasks
 from disinherit.server.store.waves import begin_wave, halt
@@ -102,7 +103,7 @@ def find_unapproved(
 def enlist(one: Pass) -> None:
     """Plan the request again, and add tasks for versions that joined the campaign."""
     request, graph, tasks = one.request, one.graph, one.tasks
-    one.plan = plan(graph, request, cleansed(tasks.values()), (), tasked=tasks)
+    one.plan = plan_again(one.part, request, tasks)
     waiting: Mapping[str, str] = {}
     if one.campaign.plan:
         waiting = find_unapproved(one.store, request, graph, one.plan, tasks)

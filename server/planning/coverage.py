@@ -11,9 +11,9 @@ from disinherit.common.errors import RequestError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.limits import shown
-from disinherit.server.planning.plan import plan
-from disinherit.server.states import Task, TaskState, cleansed
-from disinherit.v1.unlearning_pb2 import ModelResult, Remedy, UnlearningRequest
+from disinherit.server.planning.plan import Plan
+from disinherit.server.states import Task, TaskState
+from disinherit.v1.unlearning_pb2 import ModelResult, Remedy
 
 LARGEST_PAGE = 1000
 _LATE = "joins the campaign with the next pass over it"
@@ -69,7 +69,7 @@ class CoveragePage:
 
 def cover(
     graph: InheritanceGraph,
-    request: UnlearningRequest,
+    planned: Plan,
     tasks: Mapping[str, Task],
     updated_us: Mapping[str, int],
 ) -> list[Covered]:
@@ -77,11 +77,10 @@ def cover(
 
     Args:
         graph: the current inheritance graph.
-        request: a submitted request.
+        planned: the plan of a submitted request for it.
         tasks: model -> its task.
         updated_us: model -> when its task last changed.
     """
-    planned = plan(graph, request, cleansed(tasks.values()), tasked=tasks)
     late = {
         **dict.fromkeys(planned.affected, (TaskState.PENDING, _LATE)),
         **{model: (TaskState.FAILED, reason) for model, reason in planned.failed.items()},

@@ -28,6 +28,7 @@ from disinherit.server.store.audit_events import (
 from disinherit.server.store.audit_lines import read_line
 from disinherit.server.store.campaigns import Campaign, find_campaign
 from disinherit.server.store.graph import StoredPart, read_descendants
+from disinherit.server.store.known_plans import plan_again
 from disinherit.server.store.notifications import ModelTimes, times_of
 from disinherit.server.store.remembering import remembered
 from disinherit.server.store.request_lines import entries_about
@@ -261,4 +262,5 @@ def _covered(
     graph = part.graph()
     tasks = {row.model_id: read_task(row) for row in rows}
     updated = {row.model_id: row.updated_us for row in rows}
-    return graph, cover(graph, UnlearningRequest.FromString(data), tasks, updated)
+    planned = plan_again(part, UnlearningRequest.FromString(data), tasks)
+    return graph, cover(graph, planned, tasks, updated)

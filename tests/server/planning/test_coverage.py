@@ -14,8 +14,9 @@ from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
 from disinherit.common.wire.requests import Request
 from disinherit.server.planning.coverage import Covered, cover
+from disinherit.server.planning.plan import plan
 from disinherit.server.reports.report import coverage_of
-from disinherit.server.states import Answered, Task, TaskState
+from disinherit.server.states import Answered, Task, TaskState, cleansed
 from disinherit.server.store.store import CoordinatorStore
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.changes import update_all, update_answered
@@ -157,7 +158,8 @@ def test_coverage_equals_brute_force(
             edge = Inheritance(f"m{child}", f"m{child}~q", InheritanceKind.UNLEARNED)
             graph.add(successor(version(child)), [edge])
 
-    covered = cover(graph, request(), tasks, {})
+    planned = plan(graph, request(), cleansed(tasks.values()), tasked=tasks)
+    covered = cover(graph, planned, tasks, {})
 
     assert {one.model_id for one in covered} == affected
     assert len(covered) == len(affected)
