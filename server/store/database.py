@@ -2,7 +2,7 @@
 
 On both, a transaction that writes excludes all other writers from its beginning, so its checks
 still hold when it commits.  Writers of one process that wait may share one.  A transaction that
-only reads sees one snapshot.
+only reads sees one snapshot; few of a process read at a time.
 
 Only the first connection may create an SQLite file.  A file that is missing later is an error, and
 so is one that was replaced: the open one would take writes that no other process can see.
@@ -38,11 +38,14 @@ class FairLock:
 
     A plain `threading.Lock` starves waiters: a thread that re-acquires immediately wins every time,
     and one that drives campaigns does so for every state that it stores.
+
+    Args:
+        places: how many threads hold it at a time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: int = 1) -> None:
         self._lock = threading.Lock()
-        self._taken = False
+        self._free = places
         self._waiting: deque[threading.Event] = deque()
 
     @property
@@ -69,8 +72,8 @@ class FairLock:
 
     def _take(self, seconds: float) -> bool:
         with self._lock:
-            if not self._taken:
-                self._taken = True
+            if self._free:
+                self._free -= 1
                 return True
             called = threading.Event()
             self._waiting.append(called)
@@ -96,8 +99,19 @@ class FairLock:
             if self._waiting:
                 self._waiting.popleft().set()  # it stays taken, so no other thread cuts in
             else:
-                self._taken = False
+                self._free += 1
 
+
+_READERS = 1
+"""Threads of a process that read a file of SQLite at a time.
+
+Reading is computing, in this process, and the interpreter lets one thread compute at a time.  A
+driver that reads lets another thread in after each row, so that many readers pass the interpreter
+around, and writers wait behind all of them.
+"""
+
+_SERVER_READERS = 4
+"""Threads of a process that read from a server at a time, which computes meanwhile."""
 
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
 _LOCK_WRITERS = text("SELECT pg_advisory_xact_lock(:key)")
@@ -123,6 +137,7 @@ class Database:
         self.name = str(url)
         self.observe: Callable[[str, float], None] = lambda *_: None
         self._turns = FairLock()
+        self._inside = threading.local()
         self._shared: SharedTransaction | None = None
         with self._errors():
             address = _address(url)
@@ -134,6 +149,7 @@ class Database:
             self._engine, self._writer = (
                 open_sqlite(address, self.file) if lite else open_server(address)
             )
+        self._readers = FairLock(_READERS if lite else _SERVER_READERS)
         self._closed = threading.Event()
         event.listen(self._engine, "checkin", functools.partial(close_late, self._closed))
         # Not at exit: a store that lives as long as its process is never closed.
@@ -147,7 +163,12 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Begin a transaction that only reads."""
-        with self._timed("read"), self._errors(), self._engine.begin() as connection:
+        with (
+            self._place_to_read(),
+            self._timed("read"),
+            self._errors(),
+            self._engine.begin() as connection,
+        ):
             yield connection
 
     @contextmanager
@@ -164,7 +185,7 @@ class Database:
             with self._in_turn(), self._timed("write"):
                 shared = self._join(together=together)
                 try:
-                    with shared.part() as connection:
+                    with shared.part() as connection, self._placed():
                         yield connection
                 except BaseException as error:
                     raised = error
@@ -247,6 +268,31 @@ class Database:
                     "thread is still writing. Try again."
                 )
             yield
+
+    @contextmanager
+    def _place_to_read(self) -> Iterator[None]:
+        """Wait for a place among the readers, unless this thread has one, or is writing."""
+        if getattr(self._inside, "database", False):
+            yield
+            return
+        with self._readers.taken(WAIT_SECONDS) as acquired:
+            if not acquired:
+                raise StoreError(
+                    f"Expected to read {self.name!r} within {WAIT_SECONDS} s, but others are still "
+                    "reading. Try again."
+                )
+            with self._placed():
+                yield
+
+    @contextmanager
+    def _placed(self) -> Iterator[None]:
+        """Note that this thread is in a transaction, and must wait for no reader."""
+        before = getattr(self._inside, "database", False)
+        self._inside.database = True
+        try:
+            yield
+        finally:
+            self._inside.database = before
 
     @contextmanager
     def _timed(self, kind: str) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """One database: what names one, and its connections when it is closed."""
 
 import gc
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,3 +55,51 @@ def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_afterwards(
             opened.close()
             assert late.execute(text("SELECT 1")).scalar() == 1  # it may end what it does
         del late, opened
+
+
+def test_one_thread_at_a_time_reads_a_file(tmp_path: Path) -> None:
+    """Else each of many readers lets another in after each row, and writers wait behind them."""
+    database = Database(tmp_path / "c.db")
+    inside, most = 0, 0
+
+    def read() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with database.reading() as db:
+                inside += 1
+                most = max(most, inside)
+                db.execute(text("SELECT 1"))
+                inside -= 1
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert (inside, most) == (0, 1)
+    database.close()
+
+
+def test_who_is_in_a_transaction_waits_for_no_reader(tmp_path: Path) -> None:
+    database = Database(tmp_path / "c.db")
+    begun, over = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with database.reading():
+            begun.set()
+            over.wait(30.0)
+
+    with database.writing() as db:
+        db.execute(text("CREATE TABLE thing (id INTEGER)"))
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert begun.wait(30.0)
+    with database.writing() as db, database.reading() as other:
+        db.execute(text("INSERT INTO thing VALUES (1)"))
+        assert other.execute(text("SELECT count(*) FROM thing")).scalar() == 0
+    assert not over.is_set()
+    over.set()
+    reader.join(30.0)
+    with database.reading() as db, database.reading():
+        assert db.execute(text("SELECT count(*) FROM thing")).scalar() == 1
+    database.close()

@@ -64,3 +64,15 @@ def test_one_at_a_time_whatever_happens() -> None:
     assert count + len(late) + len(failed) == 8 * 300
     with turns.taken(0.0) as came:
         assert came
+
+
+def test_as_many_as_there_are_places_hold_it() -> None:
+    turns = FairLock(2)
+    with turns.taken(0.0) as first, turns.taken(0.0) as second:
+        assert first
+        assert second
+        with turns.taken(0.01) as third:
+            assert not third
+    with turns.taken(0.0) as first, turns.taken(0.0) as second:
+        assert first
+        assert second
