@@ -50,6 +50,7 @@ class Watchdog:
         # In the order of their deadlines: all waits have the same length.
         self._waiting: dict[object, tuple[float, Callable[[], object]]] = {}
         self._thread: threading.Thread | None = None
+        self._asleep = False
 
     @contextmanager
     def watching(self, context: grpc.ServicerContext) -> Iterator[None]:
@@ -64,7 +65,8 @@ class Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
-            elif len(self._waiting) == 1:
+            elif self._asleep:
+                self._asleep = False
                 self._changed.notify()
         try:
             yield
@@ -80,7 +82,11 @@ class Watchdog:
         with self._changed:
             while True:
                 if not self._waiting:
-                    self._changed.wait()
+                    # No call that comes meanwhile is late before that, so none need wake it.
+                    self._changed.wait(self._seconds)
+                    if not self._waiting:
+                        self._asleep = True
+                        self._changed.wait()
                     continue
                 ticket, (end, cancel) = next(iter(self._waiting.items()))
                 rest = end - time.monotonic()

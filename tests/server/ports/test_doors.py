@@ -126,3 +126,45 @@ def test_a_call_whose_turn_does_not_come_is_refused_and_leaves_the_line() -> Non
         some.threads[0].join(30.0)
         some.calls("anna", "a4")
         assert some.entered == ["a1", "a2", "a4"]
+
+
+class LateCall:
+    """A call that somebody waits for until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+
+
+def watched(seconds: float, monkeypatch: pytest.MonkeyPatch) -> tuple[Watchdog, list[int]]:
+    """A watchdog, and a list with an item for each time that it was woken."""
+    dog, woken = Watchdog(seconds), list[int]()
+    notify = dog._changed.notify
+
+    def count(number: int = 1) -> None:
+        woken.append(number)
+        notify(number)
+
+    monkeypatch.setattr(dog._changed, "notify", count)
+    return dog, woken
+
+
+def test_calls_that_come_in_time_wake_no_watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be woken for each call, it would have to take its turn at the interpreter each time."""
+    dog, woken = watched(300.0, monkeypatch)
+    for _ in range(100):
+        with dog.watching(cast("grpc.ServicerContext", LateCall())):
+            pass
+    assert not woken
+
+
+def test_a_late_call_is_cancelled_also_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    dog, woken = watched(0.1, monkeypatch)
+    for _ in range(2):
+        call = LateCall()
+        with dog.watching(cast("grpc.ServicerContext", call)):
+            assert call.cancelled.wait(30.0)
+        wait_for(lambda: dog._asleep)
+    assert len(woken) == 1
