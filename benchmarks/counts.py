@@ -59,7 +59,7 @@ Call = Callable[[int], int]
 
 
 class Counter:
-    """Counts the statements and transactions of a store.
+    """Counts the statements and transactions of a store during a block.
 
     Args:
         store: the store.
@@ -67,8 +67,22 @@ class Counter:
 
     def __init__(self, store: CoordinatorStore) -> None:
         self.statements = self.transactions = 0
-        event.listen(store._database._engine, "before_cursor_execute", self._execute)
-        event.listen(store._database._engine, "begin", self._begin)
+        self._engine = store._database._engine
+        self._listeners: dict[str, Callable[..., None]] = {
+            "before_cursor_execute": self._execute,
+            "begin": self._begin,
+        }
+
+    def __enter__(self) -> "Counter":
+        self.statements = self.transactions = 0
+        for name, listener in self._listeners.items():
+            event.listen(self._engine, name, listener)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # What is allocated is another matter while somebody listens.
+        for name, listener in self._listeners.items():
+            event.remove(self._engine, name, listener)
 
     def _execute(self, *args: object) -> None:
         self.statements += not str(args[2]).startswith("BEGIN")
@@ -127,9 +141,8 @@ def measured() -> dict[str, dict[str, float]]:
         counter = Counter(store)
         for name, call in calls(store).items():
             call(0)
-            counter.statements = counter.transactions = size = 0
-            for number in range(1, TIMES):
-                size += call(number)
+            with counter:
+                size = sum(call(number) for number in range(1, TIMES))
             counts = (counter.statements, counter.transactions, size)
             means = [round(count / (TIMES - 1), 1) for count in counts]
             found[name] = dict(zip(KINDS, (*means, allocated(call)), strict=True))

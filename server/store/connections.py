@@ -126,9 +126,13 @@ def _configure_sqlite(connection: Any, _: object) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(_WRITES)
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+    if connection.dispatch.before_cursor_execute:  # somebody wants to know of every statement
+        connection.exec_driver_sql(begin)
+        return
     # By the driver: as a statement of SQLAlchemy it takes ten times as long.
     driver: Any = connection.connection.driver_connection
     try:
-        driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+        driver.execute(begin)
     except sqlite3.Error as error:
-        raise DBAPIError.instance("BEGIN", (), error, sqlite3.Error) from error
+        raise DBAPIError.instance(begin, (), error, sqlite3.Error) from error

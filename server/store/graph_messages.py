@@ -40,23 +40,18 @@ def graph_messages(db: Connection) -> Iterator[bytes]:
 
 
 def _messages(records: Sequence[bytes], edges: Sequence[bytes]) -> Iterator[bytes]:
-    some, size = [_HEAD], 0
-    for part in (*_parts("models", records), *_parts("edges", edges)):
-        if size and size + len(part) > _MESSAGE_BYTES:
+    for field, rows in (("models", records), ("edges", edges)):
+        number = Graph.DESCRIPTOR.fields_by_name[field].number
+        some: list[bytes] = []
+        for start in range(0, len(rows), _PART):
+            part = join_rows(number, rows[start : start + _PART], _HEAD)
+            _check(part)
+            if some and sum(map(len, some)) + len(part) > _MESSAGE_BYTES:
+                yield b"".join(some)
+                some = []
+            some.append(part)
+        if some:
             yield b"".join(some)
-            some, size = [_HEAD], 0
-        some.append(part)
-        size += len(part)
-    if size:
-        yield b"".join(some)
-
-
-def _parts(field: str, rows: Sequence[bytes]) -> Iterator[bytes]:
-    number = Graph.DESCRIPTOR.fields_by_name[field].number
-    for start in range(0, len(rows), _PART):
-        part = join_rows(number, rows[start : start + _PART])
-        _check(part)
-        yield part
 
 
 @remembered

@@ -270,17 +270,19 @@ def parse_all(kind: type[M], field: int, rows: Iterable[bytes]) -> M:
     return parse(kind, join_rows(field, rows))
 
 
-def join_rows(field: int, rows: Iterable[bytes]) -> bytes:
+def join_rows(field: int, rows: Iterable[bytes], others: bytes = b"") -> bytes:
     """Return the encoding of a message with the messages that rows hold, in a repeated field.
 
     Args:
         field: number of the field, below 16.
         rows: what the rows hold, which is not checked.
+        others: the encoding of its other fields.
     """
     tag, listed = field << 3 | _LENGTH_DELIMITED, list(rows)
     sizes = list(map(len, listed))
     heads = {size: _head(tag, size) for size in {*sizes}}
-    return b"".join(chain.from_iterable(zip(map(heads.__getitem__, sizes), listed, strict=True)))
+    parts = zip(map(heads.__getitem__, sizes), listed, strict=True)
+    return b"".join(chain((others,), chain.from_iterable(parts)))
 
 
 _LENGTH_DELIMITED = 2

@@ -1,6 +1,6 @@
 """A pass: its queries, and what it sees of other writers between two messages."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +8,10 @@ import pytest
 
 from disinherit.common.errors import CampaignError
 from disinherit.server.campaign import order, outcomes, staging
-from disinherit.server.planning import plan as planning
+from disinherit.server.planning.plan import Plan
 from disinherit.server.states import TRANSITIONS, CampaignEvent, CampaignState, Task, TaskState
+from disinherit.server.store import known_plans
+from disinherit.server.store.graph import StoredPart
 from disinherit.server.store.history import note_lost
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import unlearning_pb2 as pb
@@ -22,12 +24,12 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The requests that passes plan, each time they do."""
     made: list[str] = []
 
-    def plan(graph: Any, request: pb.UnlearningRequest, *rest: Any, **named: Any) -> planning.Plan:
+    def plan(part: StoredPart, request: pb.UnlearningRequest, tasks: Mapping[str, Task]) -> Plan:
         made.append(request.id)
-        return planning.plan(graph, request, *rest, **named)
+        return known_plans.plan_again(part, request, tasks)
 
     for module in (order, staging):
-        monkeypatch.setattr(module, "plan", plan)
+        monkeypatch.setattr(module, "plan_again", plan)
     return made
 
 
