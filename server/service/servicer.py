@@ -11,6 +11,7 @@ from disinherit.common.audit.line_messages import pack_lines
 from disinherit.common.errors import DisinheritError
 from disinherit.common.graph.proto import record_to_proto
 from disinherit.common.limits import REASON, clipped
+from disinherit.server.ports.doors import Handler
 from disinherit.server.service.authentication import caller
 from disinherit.server.service.documents import Records
 from disinherit.server.service.feed import Feed
@@ -363,7 +364,7 @@ def add_to_server(servicer: CoordinatorServicer, server: grpc.Server) -> None:
     """
     coordinator_pb2_grpc.add_CoordinatorServicer_to_server(servicer, server)
     # Without a serializer gRPC sends the bytes that the handler yields.
-    encoded = grpc.unary_stream_rpc_method_handler(
+    encoded: Handler = grpc.unary_stream_rpc_method_handler(
         servicer.GetGraph, request_deserializer=pb.GetGraphRequest.FromString
     )
     service = pb.DESCRIPTOR.services_by_name["Coordinator"].full_name

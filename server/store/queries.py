@@ -165,7 +165,8 @@ class _Texts:
     def row(self, names: Sequence[str]) -> Callable[[Sequence[Any]], Any]:
         """Return what makes a tuple with names of a row; all texts have the same columns."""
         if self._row is None:
-            self._row = namedtuple("Row", names)._make  # type: ignore[misc]
+            kind: Any = namedtuple("Row", names)  # type: ignore[misc]
+            self._row = kind._make
         return self._row
 
     def filled(self, values: Mapping[str, Any]) -> tuple[str, Any]:

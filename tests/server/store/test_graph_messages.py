@@ -69,10 +69,13 @@ def test_messages_hold_the_graph_whatever_their_size(
 def test_only_parts_that_are_new_are_parsed(
     store: CoordinatorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parsed = []
-    monkeypatch.setattr(
-        graph_messages, "parse", lambda kind, data: (parsed.append(data), parse(kind, data))[1]
-    )
+    parsed: list[bytes] = []
+
+    def counted(kind: type[Graph], data: bytes) -> Graph:
+        parsed.append(data)
+        return parse(kind, data)
+
+    monkeypatch.setattr(graph_messages, "parse", counted)
     messages_of(store)
     parsed.clear()
     messages_of(store)
