@@ -1,10 +1,8 @@
 """The owner app of a running Flower app, as its server finds it."""
 
-import importlib
-import sys
-
 from flwr.common.config import get_project_config, get_project_dir
 from flwr.serverapp import Grid
+from flwr.supercore.object_ref import load_app
 
 from disinherit.common.errors import InputError
 from disinherit.flower.owner_apps import OwnerApp, latest_app
@@ -29,17 +27,15 @@ def find_app(grid: Grid) -> OwnerApp:
         folder = get_project_dir(run.fab_id, run.fab_version, run.fab_hash)
         app = get_project_config(folder)["tool"]["flwr"]["app"]
         named = str(app["components"]["clientapp"])
-        module, _, attribute = named.partition(":")
-        if str(folder) not in sys.path:
-            sys.path.insert(0, str(folder))
         try:
-            found = importlib.import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
+            # Not `import_module`: the simulation engine loads the same module in another thread,
+            # and takes it for loaded while it is half imported. Flower's function has its lock.
+            found = load_app(named, AttributeError, folder)
         except (ImportError, AttributeError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
             raise InputError(
                 f"Expected ClientApp {named!r} that the server can import, to know model and data "
-                f"of the app, but: {error}."
+                f"of the app, but: {reason}."
             ) from error
     if not isinstance(found, OwnerApp):
         raise InputError(

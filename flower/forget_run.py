@@ -22,8 +22,8 @@ from disinherit.flower.asked_for import KEY, PREFIX
 
 SERVER_APP = "disinherit.flower.forget_app:app"
 _OUTCOME = re.compile(r"request \S+: (\w+), ")
-_REASON = re.compile(r"(\w+\.)*\w*(Error|Exception): ")
-"""Last line of a traceback."""
+_REASON = re.compile(r"(\w+\.)*\w*(Error|Exception): (?!.*Ending simulation\.$)")
+"""Last line of a traceback, which Flower's simulation engine wraps in another that says nothing."""
 
 _DONE = ("complete", "unchanged")
 _LEFT_OUT = (".git", ".venv", "__pycache__", "node_modules")
@@ -74,9 +74,10 @@ def _follow(words: list[str], say: Callable[[str], object]) -> bool:
     if error:
         raise CampaignError(error)
     if not outcome:
+        reason = one_line(next(reversed(reasons), last)).rstrip(".")
         raise CampaignError(
             "Expected a run of Flower that ends with the outcome of the request, but it ended "
-            f"with: {one_line(next(reversed(reasons), last)) or 'nothing'}. See flwr log."
+            f"with: {reason or 'nothing'}. See flwr log."
         )
     return outcome in _DONE
 

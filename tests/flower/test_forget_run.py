@@ -66,6 +66,10 @@ def test_exit_codes_and_reasons(monkeypatch: pytest.MonkeyPatch, capsys: Capture
     assert "ended with: flwr.X.ConnectionError: nobody listens. See flwr log" in (
         capsys.readouterr().err
     )
+    wrapper = "RuntimeError: An error was encountered. Ending simulation."
+    FakeFlwr(monkeypatch, "AttributeError: first", "", "flwr.X.AppError: no app.", wrapper)
+    assert run(words) == 1
+    assert "ended with: flwr.X.AppError: no app. See flwr log" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
