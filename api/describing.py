@@ -7,7 +7,7 @@ from torch import nn
 
 from disinherit.common.errors import LabelError
 from disinherit.common.graph.records import ModelRecord, Provenance
-from disinherit.common.models.heads import count_logits
+from disinherit.common.models.heads import check_labels, count_logits
 from disinherit.common.models.inputs import Inputs
 from disinherit.common.models.scope import architecture_fingerprint
 from disinherit.common.tensors.checkpoints import weights_digest
@@ -53,13 +53,8 @@ def describe_model(
                 f"Expected a label for each of the {count} logits of model {id!r}, but got "
                 f"{len(labels)}: {', '.join(labels)}."
             )
-    elif not any(len(labels) in value.shape for value in weights.values()):
-        layers = {p: m for p, m in model.named_modules() if isinstance(m, nn.Linear)}
-        rows = ", ".join(f"{path or 'itself'!s}: {len(m.weight)}" for path, m in layers.items())
-        raise LabelError(
-            f"Expected a label for each row of the head of model {id!r}, but got {len(labels)}, "
-            f"and no tensor of it has so many rows. Linear layers and their rows: {rows or 'none'}."
-        )
+    else:
+        check_labels(labels, weights, id)
     return ModelRecord(
         id=id,
         owner=owner,

@@ -193,10 +193,12 @@ def _record_of_file(
 ) -> ModelRecord:
     """Return the record of a version whose weights are in a file."""
     # Imported here because torch takes seconds, which the other commands should not.
+    from disinherit.common.models.heads import check_labels
     from disinherit.common.models.scope import architecture_fingerprint
     from disinherit.common.tensors.checkpoints import load_checkpoint, weights_digest
 
     weights = load_checkpoint(file)
+    check_labels(labels, weights, model_id)
     return ModelRecord(
         model_id,
         owner,

@@ -10,7 +10,7 @@ A layer's name or position does not identify the head, so a small batch does.  T
 Each row of such a layer is a class.  A layer that no sample of the batch reaches is not found.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from disinherit.common.errors import ScopeError
+from disinherit.common.errors import LabelError, ScopeError
 from disinherit.common.models.inputs import Inputs
 from disinherit.common.models.observation import ObservedModel, observed
 
@@ -278,3 +278,27 @@ class _Search:
 def _quoted(paths: Sequence[str]) -> str:
     shown = ", ".join(repr(path) for path in paths[:8])
     return f"{shown} and {len(paths) - 8} more" if len(paths) > 8 else shown
+
+
+def check_labels(labels: Sequence[str], weights: Mapping[str, Tensor], model: str) -> None:
+    """Refuse labels that cannot be those of a head's rows, as no tensor has so many.
+
+    Args:
+        labels: class names in the order of the rows.
+        weights: name -> tensor, of the whole model.
+        model: id of the model, for the error.
+
+    Raises:
+        LabelError: if no tensor has an axis of so many entries.
+
+    Example:
+        >>> check_labels(["cat", "dog"], {"weight": torch.zeros(2, 3)}, "m")
+    """
+    if any(len(labels) in value.shape for value in weights.values()):
+        return
+    matrices = {name: len(value) for name, value in weights.items() if value.dim() == 2}
+    rows = ", ".join(f"{name}: {count}" for name, count in matrices.items())
+    raise LabelError(
+        f"Expected a label for each row of the head of model {model!r}, but got {len(labels)}, and "
+        f"no tensor of it has so many rows. Matrices and their rows: {rows or 'none'}."
+    )

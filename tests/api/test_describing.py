@@ -27,7 +27,9 @@ def test_a_record_has_a_label_for_each_row(inputs: torch.Tensor | None) -> None:
 
 
 def test_labels_that_fit_no_tensor_are_refused() -> None:
-    with pytest.raises(LabelError, match=r"model 'm', but got 10, and no .*rows: 0: 16, 2: 6\."):
+    with pytest.raises(
+        LabelError, match=r"model 'm', but got 10, and no .*rows: 0.weight: 16, 2.weight: 6\."
+    ):
         describe(10)
 
 

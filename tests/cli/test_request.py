@@ -292,6 +292,8 @@ def test_registering_a_version_by_its_checkpoint(
     assert dict(provenance.samples_per_class) == {"cat": 3}
     assert [(edge.parent, edge.weight) for edge in graph.parents("new")] == [("r4", 1.0)]
     assert as_json(capsys, *register) == [shown]
+    assert run([*register, *(f"--label=more-{place}" for place in range(50))]) == 2
+    assert f"but got {len(old.labels) + 50}, and no tensor of it has so many" in error_line(capsys)
     merge = [*register[:3], "--id", "merged", "--owner", "anna", *register[7:-8]]
     assert run([*merge, "--parent", "r1=0.6", "--parent", "r2=0.3"]) == 2
     assert "sum to 1" in error_line(capsys)
