@@ -32,7 +32,7 @@ class _KeysFile(Table):
     ]
 
 
-def read_owner_keys(path: Path) -> dict[str, bytes]:
+def read_owner_keys(path: Path | str) -> dict[str, bytes]:
     """Read the public keys of owners' nodes.
 
     Args:
@@ -44,6 +44,7 @@ def read_owner_keys(path: Path) -> dict[str, bytes]:
     Raises:
         InputError: if the file is malformed, a key cannot be read, or two owners share a key.
     """
+    path = Path(path)
     owners = read(_KeysFile, path, "the owners' keys in").owners
     keys: dict[str, bytes] = {}
     for owner, value in owners.items():

@@ -107,6 +107,15 @@ def test_what_calls_take_and_return_is_public_too(name: str) -> None:
     assert used - {*disinherit.__all__, *SHARED} == set()
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_who_takes_a_path_takes_a_text(name: str) -> None:
+    for where, function in signatures(name):
+        for argument, hint in get_type_hints(function).items():
+            taken = set(types_in(hint)) | {hint}
+            if argument != "return" and Path in taken:
+                assert str in taken, (where, argument)
+
+
 def described(value: object) -> list[tuple[str, str]]:
     """Name and first line of what a docstring says of arguments, attributes and errors."""
     found = re.findall(r"^    ([\w.]+): (.+)$", inspect.getdoc(value) or "", re.MULTILINE)

@@ -29,6 +29,7 @@ def test_keys_are_given_themselves_or_by_file(tmp_path: Path) -> None:
     path = tmp_path / "owners.toml"
     path.write_text(f'[owners]\nnorth = "north.pub"\nsouth = "{openssh(south)}"\n')
     keys = read_owner_keys(path)
+    assert keys == read_owner_keys(str(path))
     assert keys == {"north": canonical_key(pem(north)), "south": canonical_key(pem(south))}
 
 
