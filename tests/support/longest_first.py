@@ -5,6 +5,7 @@ taken last has the others wait for it.  At the start forks are cheapest, too: th
 """
 
 LONGEST = (
+    "tests/acceptance/test_flower_superlink.py",
     "tests/client/store/test_crash_points.py",
     "tests/acceptance/chaos/test_campaigns.py",
     "tests/project/test_benchmarks.py",
