@@ -14,10 +14,18 @@ def test_the_first_forgetting(tmp_path: Path) -> None:
     run("docs/tutorial-first.md", tmp_path)
 
 
-def test_a_device_from_a_letter_to_an_attestation(tmp_path: Path) -> None:
+def ports_of_a_coordinator() -> dict[str, str]:
+    """Those that pages show -> free ones."""
     shown = ("50051", "50052", "50053")
-    ports = dict(zip(shown, map(str, free_ports(3)), strict=True))
-    run("docs/tutorial-erasure.md", tmp_path, ports)
+    return dict(zip(shown, map(str, free_ports(3)), strict=True))
+
+
+def test_devices_that_are_off_and_come_back(tmp_path: Path) -> None:
+    run("docs/tutorial-agent.md", tmp_path, ports_of_a_coordinator())
+
+
+def test_a_device_from_a_letter_to_an_attestation(tmp_path: Path) -> None:
+    run("docs/tutorial-erasure.md", tmp_path, ports_of_a_coordinator())
     assert "[" in (tmp_path / "answer.txt").read_text()
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 

@@ -39,6 +39,7 @@ READ = {
     "docs/privacy.md": {"toml": 2},
     "docs/scenarios.md": {"toml": 1},
     "docs/service.md": {"toml": 1},
+    "docs/tutorial-agent.md": {"toml": 3},
     "docs/tutorial-erasure.md": {"toml": 2},
     "docs/tutorial-federation.md": {"toml": 1},
 }
@@ -58,14 +59,18 @@ OF_THE_SYSTEM = {
         "git",
         "grep",
         "install",
+        "jobs",
         "kill",
         "mv",
         "rm",
+        "sleep",
         "source",
         "ssh-keygen",
         "systemctl",
+        "tail",
         "true",
         "useradd",
+        "wait",
     ),
 }
 """Programs that are not ours; the units and files that they name are looked up."""

@@ -41,6 +41,7 @@ RUN_HERE = {
     "docs/method.md": 1,
     "docs/privacy.md": 2,
     "docs/service.md": 1,  # tests/server/service/test_webhooks.py
+    "docs/tutorial-agent.md": 1,  # tests/acceptance/test_tutorials.py
     "docs/tutorial-erasure.md": 1,  # tests/acceptance/test_tutorials.py
     "docs/tutorial-family.md": 2,  # tests/acceptance/test_tutorials.py
     "docs/tutorial-federation.md": 3,  # tests/acceptance/test_tutorials.py

@@ -39,6 +39,9 @@ def inline(page: Path) -> list[str]:
     return _INLINE.findall(_BLOCK.sub("", page.read_text()))
 
 
+_OF_LOOPS = ("until", "do", "done")
+
+
 def commands(script: str) -> list[list[str]]:
     """Words of the commands of a shell script: no redirections, variables set, or `sudo`."""
     found: list[list[str]] = []
@@ -53,7 +56,7 @@ def commands(script: str) -> list[list[str]]:
                 if not redirected:
                     words.append(token)
                 redirected = False
-            elif token in ("<", ">"):
+            elif token in ("<", ">", ">>"):
                 redirected = True
             else:
                 found.append(_without_prefix(words))
@@ -62,7 +65,7 @@ def commands(script: str) -> list[list[str]]:
 
 
 def _without_prefix(words: list[str]) -> list[str]:
-    while words and re.match(r"[A-Z_]+=", words[0]):
+    while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] in _OF_LOOPS):
         words = words[1:]
     if words[:2] == ["sudo", "-u"]:
         words = words[3:]
