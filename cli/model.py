@@ -11,6 +11,7 @@ import typer
 from disinherit.cli.commands import Commands
 from disinherit.cli.completion import complete_models, complete_owners
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.model_export import EXPORT_EXAMPLES, export
 from disinherit.cli.model_lineage import LINEAGE_EXAMPLES, SHOW_EXAMPLES, lineage, show
 from disinherit.cli.output import (
     Format,
@@ -170,6 +171,7 @@ def list_models(
 
 app.command(epilog=SHOW_EXAMPLES)(show)
 app.command(epilog=LINEAGE_EXAMPLES)(lineage)
+app.command(epilog=EXPORT_EXAMPLES)(export)
 
 
 def _kept_record(folder: Path, owner: str, model_id: str) -> ModelRecord:
