@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from disinherit.common.fisher.classes import ClassFishers
     from disinherit.common.fisher.diagonal import fisher_diagonal
     from disinherit.common.fisher.pooled import Fisher
+    from disinherit.common.fiun.alignment import align_rows
     from disinherit.common.fiun.dampening import Dampened
     from disinherit.common.fiun.merging import merge_fishers
     from disinherit.common.fiun.unlearning import unlearn_parameters
@@ -124,6 +125,7 @@ __all__ = [  # noqa: RUF022  # grouped as docs/api.md is
     "fisher_diagonal",
     "Fisher",
     "ClassFishers",
+    "align_rows",
     "merge_fishers",
     "unlearn_parameters",
     "Dampened",
@@ -258,6 +260,7 @@ _MODULES = {
     "common.fisher.diagonal": ("fisher_diagonal",),
     "common.fisher.pooled": ("Fisher",),
     "common.fiun.dampening": ("Dampened",),
+    "common.fiun.alignment": ("align_rows",),
     "common.fiun.merging": ("merge_fishers",),
     "common.fiun.unlearning": ("unlearn_parameters",),
     "common.graph.formats": (

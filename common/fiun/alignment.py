@@ -33,7 +33,7 @@ def align_rows(
 
     Raises:
         LabelError: if the numbers of rows and names differ, or the mapping does not fit the label
-            spaces, as in `check_label_mapping`.
+            spaces.
 
     Example:
         >>> align_rows(torch.tensor([1.0, 2.0]), ["cat", "dog"], ["owl", "dog"])

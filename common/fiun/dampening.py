@@ -274,5 +274,6 @@ def _check_alike(
             if side[name].shape != theta.shape:
                 raise FisherError(
                     f"Expected shape {list(theta.shape)} for {name!r} as in the parameters, but "
-                    f"got {list(side[name].shape)} in {what}; align the rows by class name first."
+                    f"got {list(side[name].shape)} in {what}; align the rows by class name first, "
+                    "with align_rows."
                 )

@@ -152,5 +152,5 @@ def _check_alike(fishers: Sequence[Mapping[str, Tensor]]) -> None:
                 raise FisherError(
                     f"Expected shape {list(value.shape)} for {name!r} as in Fisher 0, but got "
                     f"{list(fisher[name].shape)} in Fisher {index}; align the rows by class name "
-                    "first."
+                    "first, with align_rows."
                 )
