@@ -116,17 +116,22 @@ class FolderLock:
             OSError: if the file cannot be opened or locked.
         """
         mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-        # Opened anew each time: closing releases the lock, and no lock is left after `close`.
-        with self._mutex, self._path.open("ab") as file:
-            deadline = time.monotonic() + LOCK_SECONDS
-            while not _try_lock(file.fileno(), mode):
-                if time.monotonic() > deadline:
-                    raise StoreError(
-                        f"Expected {self._path} to be free, but another process has been holding "
-                        f"it for {LOCK_SECONDS:g} s. See which one it is, and try again."
-                    )
-                time.sleep(_POLL_SECONDS)
-            yield
+        with self._mutex:
+            # Opened anew each time: closing releases the lock, and no lock is left after `close`.
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                deadline = time.monotonic() + LOCK_SECONDS
+                while not _try_lock(descriptor, mode):
+                    if time.monotonic() > deadline:
+                        raise StoreError(
+                            f"Expected {self._path} to be free, but another process has been "
+                            f"holding it for {LOCK_SECONDS:g} s. See which one it is, and try "
+                            "again."
+                        )
+                    time.sleep(_POLL_SECONDS)
+                yield
+            finally:
+                os.close(descriptor)
 
 
 def _put_in_place(temporary: Path, descriptor: int, path: Path, data: bytes) -> None:

@@ -65,7 +65,10 @@ def unlearn(
                 return together.pop(model.model_id)
             return _unlearned(inputs, model)
 
-        return pb.UnlearnReply(models=[result(model) for model in task.models])
+        reply = pb.UnlearnReply()
+        for model in task.models:  # one by one, so that no result is held beside its copy in there
+            reply.models.append(result(model))
+        return reply
 
 
 def _unlearned(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:

@@ -20,12 +20,14 @@ from disinherit.client.owner.owner import Owner, ResolvesSamples, Retrains
 from disinherit.client.privacy.acceptance import ANYBODY, AcceptancePolicy, acceptance_of
 from disinherit.client.privacy.remaining import as_trained
 from disinherit.client.privacy.samples import known_samples, resolve_samples
+from disinherit.common.deltas.changes import Lengths, lengths_of
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.errors import DataError, DisinheritError, FisherError, StoreError
 from disinherit.common.graph.identifiers import line_name
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.models.scope import architecture_fingerprint
+from disinherit.common.tensors.checkpoints import tensors_from_bytes
 from disinherit.common.tensors.stored import spilled
 from disinherit.common.tensors.writing import TensorWriter
 from disinherit.common.wire.packets import PackedFisher
@@ -34,6 +36,9 @@ from disinherit.v1 import unlearning_pb2 as pb
 
 DECODED_BYTES = 256 << 20
 """Size of the cache of decoded Fisher information; the latest is always kept."""
+
+HELD_BYTES = 16 << 20
+"""Changes of a message that are held in memory, as they came; the others are in files."""
 
 _Value = TypeVar("_Value")
 
@@ -96,7 +101,9 @@ class TaskInputs:
         self.acceptance = acceptance.stricter(acceptance_of(owner))
         self._fishers = _Cache[PackedFisher](lambda one: one.nbytes)
         self._changes: dict[tuple[int, str], PackedDelta] = {}
-        self._spilled: dict[tuple[int, str], Mapping[str, Tensor]] = {}
+        self._lengths: dict[tuple[PackedDelta, tuple[str, ...]], Lengths] = {}
+        self._unpacked: dict[tuple[int, str], Mapping[str, Tensor]] = {}
+        self._in_memory = 0
         self._updates: dict[str, RootUpdate | str] = {}
         self._files = ExitStack()
         self._resolved: dict[tuple[str, SampleDigests], list[str]] = {}
@@ -172,8 +179,23 @@ class TaskInputs:
             most_values=most,
             weights=weights,
             names=weights.keys(),
-            unpack=partial(self._spill, index, packet.digest),
+            unpack=partial(self._unpack, index, packet.digest),
         )
+
+    def lengths(
+        self, change: PackedDelta, labels: Sequence[str], values: Mapping[str, Tensor]
+    ) -> Lengths:
+        """Return the lengths of a change in a label space, for which it is read once.
+
+        Args:
+            change: the change, from `change`.
+            labels: class names of the head's rows, `[C]`.
+            values: the change with these rows.
+        """
+        key = change, tuple(labels)
+        if key not in self._lengths:
+            self._lengths[key] = lengths_of(values)
+        return self._lengths[key]
 
     def update(self, root: str) -> RootUpdate | str:
         """Return what the training of a root changed, or why that is not known.
@@ -210,12 +232,17 @@ class TaskInputs:
         weights = self._files.enter_context(owner.store.opened(present.id))
         return RootUpdate(kept.opened(), weights)
 
-    def _spill(self, index: int, digest: str, data: bytes, what: str) -> Mapping[str, Tensor]:
-        """Return the tensors of a packet, which are read from a file without a name."""
-        if (index, digest) not in self._spilled:
-            kept = spilled(data, self.owner.store.root, what)
-            self._spilled[index, digest] = self._files.enter_context(kept)
-        return self._spilled[index, digest]
+    def _unpack(self, index: int, digest: str, data: bytes, what: str) -> Mapping[str, Tensor]:
+        """Return the tensors of a packet: small ones held, others read from a nameless file."""
+        key = index, digest
+        if key not in self._unpacked:
+            if self._in_memory + len(data) <= HELD_BYTES:
+                self._in_memory += len(data)
+                self._unpacked[key] = tensors_from_bytes(data, what)
+            else:
+                kept = spilled(data, self.owner.store.root, what)
+                self._unpacked[key] = self._files.enter_context(kept)
+        return self._unpacked[key]
 
     @cached_property
     def held(self) -> frozenset[str]:

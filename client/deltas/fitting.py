@@ -9,13 +9,12 @@ from collections.abc import Collection, Mapping
 from torch import Tensor, nn
 
 from disinherit.client.store.structure import Structure
-from disinherit.common.deltas.changes import is_running_statistic, length
+from disinherit.common.deltas.changes import Lengths, is_running_statistic, length
 from disinherit.common.deltas.packets import PackedDelta, head_names
 from disinherit.common.errors import FisherError, ScopeError
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.models.scope import resolve_scope
 from disinherit.common.models.scope_text import is_head_scope
-from disinherit.common.tensors.lazy import blocks_of
 from disinherit.v1 import unlearning_pb2 as pb
 
 MOST_SHARE = 1 + 1e-6
@@ -125,13 +124,11 @@ def check_share(share: pb.Share, root: str) -> None:
         )
 
 
-def check_length(
-    change: Mapping[str, Tensor], share: float, weights: Mapping[str, Tensor], root: str
-) -> None:
+def check_length(lengths: Lengths, share: float, weights: Mapping[str, Tensor], root: str) -> None:
     """Refuse a change beside which a model's own weights, or its statistics, are nothing.
 
     Args:
-        change: name -> change.
+        lengths: of the change.
         share: what it is multiplied by.
         weights: the model's weights.
         root: id of the root.
@@ -139,9 +136,8 @@ def check_length(
     Raises:
         FisherError: if it is too long.
     """
-    for kind in (False, True):
-        names = [name for name in change if is_running_statistic(name) is kind]
-        added = share * length(value for name in names for (value,) in blocks_of(change, name=name))
+    for kind, one in ((False, lengths.weights), (True, lengths.statistics)):
+        added = share * one
         if not added:
             continue
         own = 0.0

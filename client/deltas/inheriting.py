@@ -4,7 +4,7 @@ Its owner's policy, what is left of the root's update in it, and its own size de
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -120,10 +120,11 @@ def inherited(
                     "change does not fit: retrain the model",
                 )
         values = fitting(change, record, inputs.method.scope, result)
+        lengths = inputs.lengths(change, record.labels, values)
         if trained:  # statistics of its own data are computed again
             own = [name for name in values if not is_running_statistic(name)]
-            values = select_names(values, own)
-        check_length(values, share.coefficient, weights, root)
+            values, lengths = select_names(values, own), replace(lengths, statistics=0.0)
+        check_length(lengths, share.coefficient, weights, root)
         shares.append((values, share.coefficient))
     if len(unchanged) == len(packets):
         return refused(

@@ -21,7 +21,7 @@ from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.deltas.fitting import check_length, is_all
 from disinherit.client.deltas.inheriting import add_delta
 from disinherit.client.deltas.repeating import Made, made_for
-from disinherit.common.deltas.changes import left_in
+from disinherit.common.deltas.changes import left_in, lengths_of
 from disinherit.common.errors import DisinheritError, FisherError
 from disinherit.common.fisher.gradients import widest
 from disinherit.common.graph.records import ModelRecord
@@ -147,7 +147,9 @@ def taken_out(
             applied.applied, applied.measured = part.factors[root], part.left[root]
             if part.left[root] < share.coefficient:
                 applied.note = FADED
-    check_length(part.values, 1.0, weights, ", ".join(part.factors) or packets[0].sources[0])
+    check_length(
+        lengths_of(part.values), 1.0, weights, ", ".join(part.factors) or packets[0].sources[0]
+    )
     return part.values
 
 

@@ -7,6 +7,7 @@ The index has rows only; the store manages files and locks.  Methods raise `sqli
 import json
 from contextlib import AbstractContextManager
 from dataclasses import astuple, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from disinherit.client.store.structure import Structure
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import ModelRecord, ModelStatus, Provenance
 
+_PARSED = 16  # records; one pass over a version reads its own, and that of its successor
 _PRESENT = "id NOT IN (SELECT model_id FROM destroyed)"
 _MODELS = (
     "SELECT id, architecture, labels, digest, created_us, provenance, fisher_digest, status "
@@ -312,21 +314,27 @@ class Index:
             ) from error
 
     def _record(self, row: tuple[Any, ...]) -> ModelRecord:
-        model_id, architecture, labels, digest, created_us, provenance, fisher_digest, status = row
         try:
-            return ModelRecord(
-                id=model_id,
-                owner=self._owner,
-                architecture=architecture,
-                labels=tuple(json.loads(labels)),
-                digest=digest,
-                created_us=created_us,
-                provenance=None if provenance is None else Provenance(*json.loads(provenance)),
-                fisher_digest=fisher_digest,
-                status=ModelStatus(status),
-            )
+            return _parsed(self._owner, row)
         except (TypeError, ValueError) as error:
             raise StoreError(
-                f"Expected a sound record of model {model_id!r} in {self._path}, but got: {error}. "
+                f"Expected a sound record of model {row[0]!r} in {self._path}, but got: {error}. "
                 "Restore the index and the folder beside it from a backup."
             ) from error
+
+
+@lru_cache(maxsize=_PARSED)
+def _parsed(owner: str, row: tuple[Any, ...]) -> ModelRecord:
+    """Return the record in a row; one is read several times while its version is worked on."""
+    model_id, architecture, labels, digest, created_us, provenance, fisher_digest, status = row
+    return ModelRecord(
+        id=model_id,
+        owner=owner,
+        architecture=architecture,
+        labels=tuple(json.loads(labels)),
+        digest=digest,
+        created_us=created_us,
+        provenance=None if provenance is None else Provenance(*json.loads(provenance)),
+        fisher_digest=fisher_digest,
+        status=ModelStatus(status),
+    )

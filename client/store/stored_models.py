@@ -48,10 +48,11 @@ class StoredModels:
         except OSError as error:
             raise self._unusable(error) from error
         self._lock = FolderLock(root / "lock")
+        self._index_path = root / "index.db"
         self._objects = Objects(objects)
         with self._locked(exclusive=True):
             self._check_index()
-            self._index = Index(root / "index.db", owner)
+            self._index = Index(self._index_path, owner)
             try:
                 self._objects.keep_only(self._index.objects())
             except BaseException:
@@ -324,7 +325,7 @@ class StoredModels:
 
     def _check_index(self) -> None:
         """Refuse a new index beside existing objects, since it would remove them all."""
-        index = self.root / "index.db"
+        index = self._index_path
         if (not index.exists() or not index.stat().st_size) and self._objects.any():
             raise StoreError(
                 f"Expected the index {index} beside the models of {self.owner!r}, but it is gone. "
@@ -357,7 +358,7 @@ class StoredModels:
     def _locked(self, *, exclusive: bool) -> Iterator[None]:
         """Hold the lock, and turn errors of SQLite and the file system into a `StoreError`."""
         try:
-            with index_errors(self.root / "index.db"), self._lock.held(exclusive=exclusive):
+            with index_errors(self._index_path), self._lock.held(exclusive=exclusive):
                 yield
         except OSError as error:
             raise self._unusable(error) from error

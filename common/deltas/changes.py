@@ -11,6 +11,7 @@ has one change, under its first name.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,9 +21,11 @@ from disinherit.common.errors import FisherError
 from disinherit.common.fisher.gradients import widest
 from disinherit.common.limits import clipped, shown
 from disinherit.common.models.devices import has_triton
+from disinherit.common.tensors.lazy import blocks_of
 
 _PIECE = 2**20
 _PIECES = 32  # of the largest tensor at least: 25 bytes of a value are needed beside it
+_LEAST_PIECE = 2**13  # 0.2 MB beside it: smaller pieces take longer, and spare nothing
 
 Ties = Iterable[Sequence[str]]
 """All names of each tied parameter, as `Structure.ties`; names that share memory need none."""
@@ -87,7 +90,7 @@ def add(
     """Add changes of roots to weights, in place.
 
     Sums are computed in float64 where the device has it, and rounded once, in pieces of a tensor:
-    at most its own size is needed beside weights and changes.
+    at most its own size, or 0.2 MB, is needed beside weights and changes.
 
     Args:
         weights: name -> parameter or buffer of the model; they keep their dtypes.
@@ -109,7 +112,8 @@ def add(
     """
     groups = {name: names for names in _groups(weights, ties) for name in names}
     _check_shares(weights, shares, groups)
-    most = min(_PIECE, max((value.nbytes for value in weights.values()), default=0) // _PIECES)
+    largest = max((value.nbytes for value in weights.values()), default=0)
+    most = min(_PIECE, max(_LEAST_PIECE, largest // _PIECES))
     counts: dict[str, int] = {}
     for names in dict.fromkeys(groups.values()):
         given = [
@@ -119,7 +123,7 @@ def add(
             if name in changes
         ]
         if given:
-            counts[names[0]] = _add_to(weights, names, given, max(1, most))
+            counts[names[0]] = _add_to(weights, names, given, most)
     return counts
 
 
@@ -198,6 +202,33 @@ def length(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(square)
 
 
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Lengths of a change: that of weights, and that of running statistics, which is another unit.
+
+    Attributes:
+        weights: L2 norm of the change of weights.
+        statistics: L2 norm of that of running statistics.
+    """
+
+    weights: float
+    statistics: float
+
+
+def lengths_of(change: Mapping[str, Tensor]) -> Lengths:
+    """Return the lengths of a change, which is read for it.
+
+    Args:
+        change: name -> change.
+    """
+    found = []
+    for kind in (False, True):
+        names = [name for name in change if is_running_statistic(name) is kind]
+        blocks = (value for name in names for (value,) in blocks_of(change, name=name))
+        found.append(length(blocks))
+    return Lengths(*found)
+
+
 def _add_to(
     weights: Mapping[str, Tensor],
     names: Sequence[str],
@@ -230,9 +261,9 @@ def _add_to(
         if variance:
             total.clamp_(min=0)
         new = total.to(target.dtype)
-        finite = all(bool(bound.isfinite()) for bound in new.aminmax())
+        finite = all(math.isfinite(bound.item()) for bound in new.aminmax())
         _check_finite(finite, names[0], target.dtype)
-        count += int((new != target).sum())
+        count += int((new != target).count_nonzero())
         for place in (target, *aliases):
             place.copy_(new)
     return count

@@ -219,9 +219,13 @@ class ShardWriter:
         if self._last is not None and self._last is not shard:
             self._last.flush()  # not all at the end, while others wait
         self._last = shard
-        if self._known or not shard.is_older(self, name, value):
-            shard.begin(self._folder, self.manifest if self._known else None).write(name, value)
-            self.manifest[name] = shard.line(name)
+        line = "" if self._known else shard.compared(name, value)
+        if line and shard.is_older(name, line):
+            self.manifest[name] = line
+            return
+        written = shard.begin(self._folder, self.manifest if self._known else None)
+        written.write(name, value, line)
+        self.manifest[name] = shard.line(name)
 
     def keep(self, name: str, older: Mapping[str, Tensor]) -> None:
         """Take a tensor of the older version; it is not read where its file may be shared.
@@ -285,19 +289,20 @@ class _Shard:
             self._lines = manifest if manifest_digest(manifest) == older[0] else {}
         self._same: dict[str, None] = {}
 
-    def is_older(self, writer: ShardWriter, name: str, value: Tensor) -> bool:
-        """Take a tensor that is that of the older version, and return whether it is."""
+    def compared(self, name: str, value: Tensor) -> str:
+        """Return the line of a tensor that may be that of the older version; else `""`."""
         if self.writer is not None or name not in self._lines:
-            return False
+            return ""
         kind = self.kinds[name]
         if (value.dtype, tuple(value.shape)) != (kind[0], tuple(kind[1])):
-            return False  # refused when it is written
-        digest = hashlib.sha256(content_of(name, value)).hexdigest()
-        line = tensor_line(name, *kind, digest)
+            return ""  # refused when it is written
+        return tensor_line(name, *kind, hashlib.sha256(content_of(name, value)).hexdigest())
+
+    def is_older(self, name: str, line: str) -> bool:
+        """Take a tensor that is that of the older version by its line; return whether it is."""
         if line != self._lines[name]:
             return False
         self._same[name] = None
-        writer.manifest[name] = line
         return True
 
     def take(self, writer: ShardWriter, name: str) -> bool:

@@ -95,12 +95,13 @@ class TensorWriter:
         """The names of all tensors, in the order of the file."""
         return list(self._entries)
 
-    def write(self, name: str, value: Tensor) -> None:
+    def write(self, name: str, value: Tensor, line: str = "") -> None:
         """Write a tensor, or write it anew.
 
         Args:
             name: its name.
             value: its value, of the dtype and shape that were given.
+            line: its line of the manifest, where it was made before; `""` to make it.
         """
         kind = self.kinds[name]
         if (value.dtype, tuple(value.shape)) != (kind[0], tuple(kind[1])):
@@ -111,7 +112,8 @@ class TensorWriter:
         data = content_of(name, value)
         self._put(self._start + self._entries[name]["data_offsets"][0], data)
         if not self._known:
-            self.manifest[name] = tensor_line(name, *kind, hashlib.sha256(data).hexdigest())
+            line = line or tensor_line(name, *kind, hashlib.sha256(data).hexdigest())
+            self.manifest[name] = line
 
     def copy(self, name: str, source: TensorFile) -> None:
         """Write a tensor of another file, as its manifest has it.

@@ -1,6 +1,7 @@
 """What one message about many descendants of a root reads, decodes and hashes: each thing once."""
 
 import hashlib
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -11,12 +12,16 @@ import pytest
 import torch
 from torch import Tensor
 
+from disinherit.client.actions import unlearn as actions
 from disinherit.client.actions.delta import root_deltas
 from disinherit.client.actions.unlearn import unlearn
+from disinherit.client.dampening import task_inputs
+from disinherit.client.dampening.task_inputs import TaskInputs
 from disinherit.client.deltas import settling
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.objects import Objects
 from disinherit.client.store.store import ModelStore
+from disinherit.common.deltas.changes import Lengths, add
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
@@ -121,7 +126,7 @@ def test_values_of_a_descendant_are_hashed_when_read_and_when_written(
     owner.lose_data()
     weights = owner.store.weights("root")
     size = sum(value.nbytes for value in weights.values())
-    # Beside the first tensor the change is short enough, and it differs from what its file has.
+    # Beside the first tensor the change is short enough.
     first = weights[min(weights)].nbytes
     hashed = 0
     sha256 = hashlib.sha256
@@ -134,7 +139,57 @@ def test_values_of_a_descendant_are_hashed_when_read_and_when_written(
     monkeypatch.setattr(hashlib, "sha256", counted)
     done = unlearn(owner, task).models
     assert all(one.HasField("successor") for one in done)
-    assert hashed == 2 * (size + first) * len(DESCENDANTS)
+    assert hashed == (2 * size + first) * len(DESCENDANTS)
+
+
+@pytest.mark.parametrize(("held", "files"), [(task_inputs.HELD_BYTES, 0), (0, 1)])
+def test_a_change_is_unpacked_and_measured_once_in_memory_if_it_is_small(
+    owner: RetrainingOwner, monkeypatch: pytest.MonkeyPatch, held: int, files: int
+) -> None:
+    _, packet = packet_of(owner)
+    task = task_for(owner, packet, [])
+    calls: Counter[str] = Counter()
+    spilled, lengths_of = task_inputs.spilled, task_inputs.lengths_of
+
+    def counted_file(*given: Any) -> AbstractContextManager[Mapping[str, Tensor]]:
+        calls["file"] += 1
+        return spilled(*given)
+
+    def counted_lengths(change: Mapping[str, Tensor]) -> Lengths:
+        calls["lengths"] += 1
+        return lengths_of(change)
+
+    monkeypatch.setattr(task_inputs, "HELD_BYTES", held)
+    monkeypatch.setattr(task_inputs, "spilled", counted_file)
+    monkeypatch.setattr(task_inputs, "lengths_of", counted_lengths)
+    before = [owner.store.weights(name) for name in DESCENDANTS]
+    done = unlearn(owner, task).models
+    assert (calls["file"], calls["lengths"]) == (files, 1)
+    change = PackedDelta.from_packet(packet).values
+    for one, weights in zip(done, before, strict=True):
+        add(weights, [(change, 1.0)])
+        assert one.successor.digest == weights_digest(weights)
+
+
+def test_one_result_is_held_beside_the_reply(
+    owner: RetrainingOwner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, packet = packet_of(owner)
+    task = task_for(owner, packet, [])
+    made: list[pb.ModelResult] = []
+    held: list[list[int]] = []
+    unlearned = actions._unlearned
+
+    def watched(inputs: TaskInputs, model: pb.ModelTask) -> pb.ModelResult:
+        held.append([sys.getrefcount(one) for one in made])
+        made.append(unlearned(inputs, model))
+        return made[-1]
+
+    monkeypatch.setattr(actions, "_unlearned", watched)
+    done = unlearn(owner, task).models
+    assert [one.model_id for one in done] == DESCENDANTS
+    (by_the_test,) = [sys.getrefcount(one) for one in [object()]]
+    assert held == [[by_the_test] * number for number in range(len(DESCENDANTS))]
 
 
 def test_a_manifest_is_made_once_for_what_is_written(

@@ -4,7 +4,7 @@ import copy
 import math
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -264,6 +264,20 @@ def test_a_large_tensor_is_summed_in_pieces_of_a_bounded_size(
     with Allocated() as allocated:
         add(weights, shares)
     assert allocated.most <= 25 * 1000 + 100
+
+
+def test_a_small_tensor_is_summed_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    divide = changes._pieces
+
+    def counted(tensors: Sequence[Tensor], most: int) -> Iterator[Sequence[Tensor]]:
+        calls.append(tensors[0].shape)
+        return divide(tensors, most)
+
+    monkeypatch.setattr(changes, "_pieces", counted)
+    weights = {"w": torch.randn(64, 128), "b": torch.randn(64)}
+    add(weights, [({name: torch.randn(value.shape) for name, value in weights.items()}, 1.0)])
+    assert calls == [(64, 128), (64,)]
 
 
 # --- what is left of an update
