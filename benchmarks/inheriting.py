@@ -15,6 +15,7 @@ dearer.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,41 +36,55 @@ def main() -> None:
     rows: list[Figures] = []
     claims: list[Claim] = []
     counts, samples = ((1, 3), 64) if options.reduced else (COUNTS, SAMPLES)
-    for network, shape in CASES[:1] if options.reduced else CASES:
-        torch.manual_seed(0)
-        with tempfile.TemporaryDirectory(prefix="disinherit-", dir=".") as folder:
-            fleet = Fleet(Path(folder), NetworkSpec(network, shape, len(LABELS)), samples, counts)
-            made = fleet.measure(1 if options.reduced else 2)
+    cases = CASES[:1] if options.reduced else CASES
+    with tempfile.TemporaryDirectory(prefix="disinherit-", dir=".") as folder:
+        fleets = {}
+        for network, shape in cases:
+            torch.manual_seed(0)
+            spec = NetworkSpec(network, shape, len(LABELS))
+            fleets[network] = Fleet(Path(folder) / network, spec, samples, counts)
+        made = [fleet.measure(1 if options.reduced else 2) for fleet in fleets.values()]
+        memory = [fleet.memory() for fleet in fleets.values()]
+    for (network, fleet), measured, used in zip(fleets.items(), made, memory, strict=True):
         name = f"{network}, {fleet.parameters:,} parameters"
-        rows += [{"network": name, **row} for row in made]
-        most, one = made[-2], made[-1]
-        what = f"{counts[-1]} descendants, {name}"
-        claims += [
-            Claim(10, f"replay of all / by change, {what}", most["replay / change"], at_least=20),
-            Claim(10, f"published loop / by change, {what}", most["published / change"]),
-            Claim(
-                10,
-                f"one descendant / memory bound, {name}",
-                one["one / bound"],
-                at_most=2,
-                limit=1.0,
-            ),
-            Claim(
-                10,
-                f"bytes of files read and written / bytes of weights, {name}",
-                one["read / weights"] + one["written / weights"],
-                at_most=2.2,
-                limit=2.0,
-            ),
-            Claim(
-                10,
-                f"peak memory of {counts[-1]} descendants / of {counts[0]}, {name}",
-                most["MB of memory"] / made[0]["MB of memory"],
-                at_most=1.2,
-            ),
-        ]
+        for row, size in zip(measured[:-1], used, strict=True):
+            row["MB of memory"] = size / 1e6
+        rows += [{"network": name, **row} for row in measured]
+        claims += _claims(name, counts, measured)
     title = "By the change of a root: CPU seconds, peak memory; one descendant in ms, packets in KB"
     report(options, "inheriting", title, rows, claims)
+
+
+def _claims(name: str, counts: Sequence[int], measured: Sequence[Figures]) -> list[Claim]:
+    """Return what the targets are about, for models of one network."""
+    first, most, one = measured[0], measured[-2], measured[-1]
+    what = f"{counts[-1]} descendants, {name}"
+    files = one["read / weights"] + one["written / weights"]
+    grown = most["MB of memory"] / first["MB of memory"]
+    return [
+        Claim(10, f"replay of all / by change, {what}", most["replay / change"], at_least=20),
+        Claim(10, f"published loop / by change, {what}", most["published / change"]),
+        Claim(
+            10,
+            f"one descendant / memory bound, {name}",
+            one["one / bound"],
+            at_most=2,
+            limit=1.0,
+        ),
+        Claim(
+            10,
+            f"bytes of files read and written / bytes of weights, {name}",
+            files,
+            at_most=2.2,
+            limit=2.0,
+        ),
+        Claim(
+            10,
+            f"peak memory of {counts[-1]} descendants / of {counts[0]}, {name}",
+            grown,
+            at_most=1.2,
+        ),
+    ]
 
 
 if __name__ == "__main__":

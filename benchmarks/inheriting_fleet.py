@@ -103,7 +103,7 @@ class Fleet:
     """A root in the store of one owner, and its descendants in that of another.
 
     Args:
-        folder: an empty folder.
+        folder: a folder to make.
         spec: what all models are.
         samples: training samples of each.
         counts: numbers of descendants to measure.
@@ -112,6 +112,7 @@ class Fleet:
     def __init__(
         self, folder: Path, spec: NetworkSpec, samples: int, counts: Sequence[int]
     ) -> None:
+        folder.mkdir()
         self._folder, self._spec, self._counts = folder, spec, counts
         data = torch.rand(samples, *spec.input_shape), torch.randint(len(LABELS), (samples,))
         self._data = data
@@ -134,7 +135,10 @@ class Fleet:
         self.parameters = sum(value.numel() for value in self.weights.values())
 
     def measure(self, repeats: int) -> list[Figures]:
-        """Return a row for each number of descendants, and one about a descendant and packets."""
+        """Return a row for each number of descendants, and one about a descendant and packets.
+
+        Memory is left out.
+        """
         most = self._counts[-1]
         runs: dict[str, Callable[[], Any]] = {
             f"change {count}": partial(self.by_change, count) for count in self._counts
@@ -164,7 +168,6 @@ class Fleet:
                     "published": models * times["published"].seconds,
                     "replay / change": models * times["replay"].over(change),
                     "published / change": models * times["published"].over(change),
-                    "MB of memory": self.memory(packet, count) / 1e6,
                 }
             )
         size = sum(value.nbytes for value in self.weights.values())
@@ -229,18 +232,22 @@ class Fleet:
         for _ in range(repeats + 1):
             self._begin_anew("ben")
             self._ben().store.close()  # removes the successors of the last time
-            before = _file_bytes()
+            before = file_bytes()
             started = time.process_time()
             self._unlearn(self._ben(), packet, self._children[:count], own=False)
             taken.append((time.process_time() - started) / count)
             read, written = (
-                (now - then) / count for now, then in zip(_file_bytes(), before, strict=True)
+                (now - then) / count for now, then in zip(file_bytes(), before, strict=True)
             )
         return statistics.median(taken[1:]), read, written
 
-    def memory(self, packet: pb.FisherPacket, count: int) -> int:
-        """Return how many bytes of memory so many descendants take at most."""
-        return peak_bytes(lambda: self.apply(packet, count))
+    def memory(self) -> list[int]:
+        """Return how many bytes of memory each number of descendants takes at most.
+
+        To be called after all times are taken: it slows the allocator down.
+        """
+        packet = self.question()
+        return [peak_bytes(partial(self.apply, packet, count)) for count in self._counts]
 
     def replay(self) -> None:
         """Train one model again."""
@@ -332,7 +339,7 @@ def _method(encoding: DeltaCode, rank: int) -> Method:
     )
 
 
-def _file_bytes() -> tuple[int, int]:
+def file_bytes() -> tuple[int, int]:
     """Return how many bytes this process has read from files, and written to them."""
     fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(fields["rchar"]), int(fields["wchar"])

@@ -27,6 +27,7 @@ BENCHMARKS = (
     "graph",
     "tuning",
     "inheriting",
+    "inheriting_sizes",
     "families",
     "discovering",
     "agent_install",

@@ -21,12 +21,13 @@ from disinherit.client.deltas import settling
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.objects import Objects
 from disinherit.client.store.store import ModelStore
-from disinherit.common.deltas.changes import Lengths, add
+from disinherit.common.deltas.changes import Lengths, add, lengths_of
 from disinherit.common.deltas.packets import PackedDelta
 from disinherit.common.graph.records import ModelRecord
 from disinherit.common.method import Method
 from disinherit.common.tensors import checkpoints
 from disinherit.common.tensors.checkpoints import weights_digest
+from disinherit.common.tensors.stored import spilled
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.owner import PointsOwner, named
 from tests.support.retraining_owner import RetrainingOwner
@@ -149,7 +150,6 @@ def test_a_change_is_unpacked_and_measured_once_in_memory_if_it_is_small(
     _, packet = packet_of(owner)
     task = task_for(owner, packet, [])
     calls: Counter[str] = Counter()
-    spilled, lengths_of = task_inputs.spilled, task_inputs.lengths_of
 
     def counted_file(*given: Any) -> AbstractContextManager[Mapping[str, Tensor]]:
         calls["file"] += 1
