@@ -42,8 +42,9 @@ _REQUEST = "family"
 
 def measure_curvature(family: Family, data: Mapping[str, Sequence[int]]) -> Curvature:
     """Return the curvature that is registered with the base, over all that it was trained on."""
+    alike = dict(sorted(data.items(), key=lambda one: len(one[1])))  # so that little is padded
     with _lab(family.device) as lab:
-        record = _add_base(lab, family, data, None)
+        record = _add_base(lab, family, alike, None)
         batches = lab.training_data(record)
         assert batches is not None
         network = load_network(lab, record, lab.store.weights(record.id))

@@ -67,10 +67,27 @@ def token_losses(network: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
 
 def sequence_losses(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """Return the mean loss per token of each sequence, `[n]`."""
+    groups = like_lengths(rows, 2 * BATCH)
     with torch.no_grad():
-        return torch.cat(
-            [each_loss(network, rows[at : at + 2 * BATCH]) for at in range(0, len(rows), 2 * BATCH)]
-        )
+        found = torch.cat([each_loss(network, [rows[at] for at in group]) for group in groups])
+    return in_order(found, groups)
+
+
+def like_lengths(rows: Sequence[Sequence[int]], size: int) -> list[list[int]]:
+    """Return places of sequences in batches of like length, so that little is padded.
+
+    Args:
+        rows: the sequences.
+        size: most of a batch.
+    """
+    order = sorted(range(len(rows)), key=lambda at: len(rows[at]))
+    return [order[at : at + size] for at in range(0, len(order), size)]
+
+
+def in_order(found: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Return what was found for each sequence, batch after batch, in their own order, `[n]`."""
+    places = torch.tensor([at for group in groups for at in group], device=found.device)
+    return torch.empty_like(found).index_copy_(0, places, found)
 
 
 def each_loss(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:

@@ -18,6 +18,8 @@ from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.corpus import END, Corpus, as_prompt, encode_all, texts_of
 from disinherit.simulations.family.language_model import (
     BATCH,
+    in_order,
+    like_lengths,
     on_device,
     sequence_losses,
     token_losses,
@@ -59,13 +61,12 @@ def exact_match(network: nn.Module, exam: Exam) -> float:
     rows = [(*p, *a) for p, a in zip(exam.prompts, exam.answers, strict=True)]
     right = 0
     with torch.no_grad():
-        for at in range(0, len(rows), BATCH):
-            tokens, _ = on_device(network, rows[at : at + BATCH])
+        for group in like_lengths(rows, BATCH):
+            tokens, _ = on_device(network, [rows[at] for at in group])
             found = network(input_ids=tokens).logits.argmax(-1).cpu()
-            for row, prompt in enumerate(exam.prompts[at : at + BATCH]):
-                answer = exam.answers[at + row]
-                guess = found[row, len(prompt) - 1 : len(prompt) - 1 + len(answer)]
-                right += guess.tolist() == list(answer)
+            for guesses, at in zip(found, group, strict=True):
+                answer, first = exam.answers[at], len(exam.prompts[at]) - 1
+                right += guesses[first : first + len(answer)].tolist() == list(answer)
     return right / len(rows)
 
 
@@ -133,12 +134,13 @@ def _answer_losses(network: nn.Module, exam: Exam) -> Tensor:
     """Return the mean loss per token of each answer, `[n]`."""
     rows = [(*p, *a) for p, a in zip(exam.prompts, exam.answers, strict=True)]
     places = [range(len(p), len(row)) for p, row in zip(exam.prompts, rows, strict=True)]
+    groups = like_lengths(rows, 2 * BATCH)
     found = []
-    for at in range(0, len(rows), 2 * BATCH):
-        some = slice(at, at + 2 * BATCH)
-        losses = token_losses(network, *on_device(network, rows[some], places[some])).cpu()
-        found.append(losses.sum(1) / torch.tensor([len(one) for one in places[some]]))
-    return torch.cat(found)
+    for group in groups:
+        given = [rows[at] for at in group], [places[at] for at in group]
+        losses = token_losses(network, *on_device(network, *given)).cpu()
+        found.append(losses.sum(1) / torch.tensor([len(places[at]) for at in group]))
+    return in_order(torch.cat(found), groups)
 
 
 @torch.no_grad()
@@ -161,13 +163,15 @@ def extraction_strength(network: nn.Module, rows: Sequence[Sequence[int]]) -> fl
 @torch.no_grad()
 def least_likely(network: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """Return the score of Min-K% of each text, `[n]`: higher for texts that were trained on."""
+    groups = like_lengths(rows, BATCH)
     scores = []
-    for at in range(0, len(rows), BATCH):
-        losses = token_losses(network, *on_device(network, rows[at : at + BATCH])).cpu()
-        for row, wanted in enumerate(rows[at : at + BATCH]):
-            count = max(1, int(_LEAST_SHARE * (len(wanted) - 1)))
-            scores.append(-losses[row, : len(wanted) - 1].topk(count).values.mean())
-    return torch.stack(scores)
+    for group in groups:
+        losses = token_losses(network, *on_device(network, [rows[at] for at in group])).cpu()
+        for each, at in zip(losses, group, strict=True):
+            length = len(rows[at]) - 1
+            count = max(1, int(_LEAST_SHARE * length))
+            scores.append(-each[:length].topk(count).values.mean())
+    return in_order(torch.stack(scores), groups)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

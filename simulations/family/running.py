@@ -223,9 +223,10 @@ def run(
         "training_cpu_seconds": family.cpu_seconds,
         "requests": {name: earlier[name] for name in plan.requests if name in earlier},
     }
+    curvature = cache(partial(_curvature, corpus, family, done))  # of the base, for all requests
     for name, methods in lacking(found, plan, only).items():
         request = _Asked(
-            corpus, family, name, _chosen(corpus, plan.requests[name]), seed,
+            corpus, family, curvature, name, _chosen(corpus, plan.requests[name]), seed,
             partial(_say, say, name), done,
         )  # fmt: skip
         rows = dict(earlier.get(name, {}).get("rows", {}))
@@ -275,6 +276,7 @@ class _Asked:
     Attributes:
         corpus: the texts.
         family: the family as it is.
+        curvature: returns that of its base.
         name: of the request.
         gone: authors to forget.
         seed: of the family.
@@ -284,6 +286,7 @@ class _Asked:
 
     corpus: Corpus
     family: Family
+    curvature: Callable[[], Curvature]
     name: str
     gone: Sequence[Author]
     seed: int
@@ -304,9 +307,8 @@ def _cells(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield methods of a request with their figures, as they are measured."""
     corpus, family, done = asked.corpus, asked.family, asked.done
-    curvature = partial(_curvature, corpus, family, done)
     base = retrained.weights["base"]
-    problem = make_problem(corpus, family, base, ids_of(asked.gone), curvature, asked.seed)
+    problem = make_problem(corpus, family, base, ids_of(asked.gone), asked.curvature, asked.seed)
     kept = [author for author in corpus.authors if author not in asked.gone][:_KEPT]
     panel = Panel(corpus, tuple(asked.gone[:_GONE]), tuple(kept))
 

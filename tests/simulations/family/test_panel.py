@@ -10,6 +10,12 @@ from torch import Tensor, nn
 
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
 from disinherit.simulations.family.corpus import PAD, Corpus, encode_all, make_corpus, texts_of
+from disinherit.simulations.family.language_model import (
+    each_loss,
+    like_lengths,
+    make_network,
+    sequence_losses,
+)
 from disinherit.simulations.family.panel import (
     exact_match,
     extraction_strength,
@@ -88,3 +94,17 @@ def test_min_k_is_the_mean_of_the_least_likely_tokens() -> None:
     padded = least_likely(Memory([row], 20), [row, row[:4]])
     assert padded[0] == known[0]
     assert PAD not in row
+
+
+def test_losses_are_in_the_order_of_the_sequences() -> None:
+    network = make_network(20, 8, 1).eval()
+    rows = [list(range(2, 4 + at % 7)) for at in range(90)]
+    groups = like_lengths(rows, 32)
+    assert sorted(at for group in groups for at in group) == list(range(90))
+    assert max(map(len, groups)) == 32
+    alone = [each_loss(network, [row]).item() for row in rows]
+    assert sequence_losses(network, rows).tolist() == pytest.approx(alone, rel=1e-4)
+    scores = least_likely(network, rows)
+    assert scores.tolist() == pytest.approx(
+        [least_likely(network, [row]).item() for row in rows], rel=1e-4
+    )
