@@ -113,9 +113,9 @@ Training again without nine texts leads these small models somewhere else: the c
 long as all that the base learned. It carries the fine-tunes along because their own updates are
 short beside it. A fine-tune that went far, and larger models, were not measured here. EK-FAC and
 the copy `q4_0` came later and were measured in [the larger family](results-family-full.md) only.
-With them a seed takes about ten minutes of one core, by parts that were timed: 46 s for each of
-three trainings, 77 s for the methods on eight authors, 27 of them EK-FAC, and 13 s, under a
-profiler, for the panel of each of 24 cells.""",
+With them a seed takes about nine minutes of one core, by parts that were timed: 46 s for each of
+three trainings, 77 s for the methods on eight authors, 27 of them EK-FAC, and 11 s for the panel
+of each of 24 cells.""",
     200: """What holds: `change: replay` takes one author, twenty, and a contributor of a quarter of
 all authors out of every member, down to copies of 4 bits, within a few percent of the retrained
 family, also asked in other words and after learning other authors; and the others are known as
