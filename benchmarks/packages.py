@@ -6,7 +6,8 @@
 `uv` builds an sdist, a wheel of that, and a wheel of the checkout: both must have the same files.
 Then each environment gets the wheel with one extra, at the versions of `constraints.txt`.  In it
 every module of Disinherit must import, or lack a package that another extra brings; what starts is
-timed, and commands that lack an extra must say in one line what to install.  The figures go to
+timed, and commands that lack an extra must say in one line what to install.  The sdist must install
+by itself, and `uvx` and `pipx run` must start the command from the wheel.  The figures go to
 `docs/figures/packages.json` and the table to `docs/packages.md`.  It takes half an hour, most of it
 for downloads, and is not a part of `.ci/run`.
 """
@@ -91,6 +92,7 @@ def main() -> None:
         stored = json.loads(STORED.read_text()) if STORED.exists() else {"rows": []}
         with tempfile.TemporaryDirectory() as name:
             built = build(Path(name))
+            start_in_other_ways(Path(name) / "env", built)
             stored |= built["facts"] | {"environment": environment()}
             for python in options.python or [sys.executable]:
                 for extra in options.extra or extras():
@@ -136,7 +138,33 @@ def build(folder: Path) -> dict[str, Any]:
         "wheel_kb": round(wheel.stat().st_size / 1e3),
         "sdist_kb": round(sdist.stat().st_size / 1e3),
     }
-    return {"wheel": wheel, "facts": facts}
+    return {"wheel": wheel, "sdist": sdist, "facts": facts}
+
+
+def start_in_other_ways(folder: Path, built: Mapping[str, Any]) -> None:
+    """Start the command from an sdist that was installed by itself, and from the wheel alone."""
+    constraints = str(ROOT / "constraints.txt")
+    _run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)])
+    install = ["uv", "pip", "install", "--quiet", "--python", str(folder)]
+    _run([*install, "--constraint", constraints, str(built["sdist"])])
+    wheel = str(built["wheel"])
+    pip = f"--constraint {constraints}"
+    ways: dict[str, tuple[Sequence[str], Path | None]] = {
+        "the sdist": (["disinherit"], folder),
+        "uvx": (
+            ["uvx", "--quiet", "--constraints", constraints, "--from", wheel, "disinherit"],
+            None,
+        ),
+        "pipx run": (
+            ["uvx", "--quiet", "pipx", "run", "--pip-args", pip, "--spec", wheel, "disinherit"],
+            None,
+        ),
+    }
+    for way, (words, where) in ways.items():
+        said = _run([*words, "--version"], where).strip()
+        if not re.search(r"\d+\.\d+", said):
+            sys.exit(f"Expected {way} to print the version of the command, but: {said!r}")
+        print(f"{way}: {said}", flush=True)
 
 
 def measure(folder: Path, python: str, wheel: Path, extra: str) -> dict[str, Any]:
