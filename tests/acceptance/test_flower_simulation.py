@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.flower_runs import flower_runs
 
 
+@pytest.mark.superlink  # 230 s of CPU
 def test_samples_are_forgotten_in_three_rounds(tmp_path: Path) -> None:
     with flower_runs(tmp_path, "--simulation") as runs:
         runs.train(rounds=3)

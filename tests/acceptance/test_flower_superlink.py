@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from disinherit.deploy.files import HOST
 from tests.support.flower_runs import SECONDS, SUPERLINK, FlowerRuns, flower_runs
 from tests.support.ports import free_ports
@@ -26,6 +28,17 @@ def start_nodes(runs: FlowerRuns) -> None:
     runs.processes.wait_for(SUPERLINK, "see all nodes", online, SECONDS)
 
 
+def test_the_app_forgets_a_class(tmp_path: Path) -> None:
+    with flower_runs(tmp_path) as runs:
+        start_nodes(runs)
+        runs.train(rounds=1)
+        lines, states = runs.forget("--class", "3")
+        assert ": complete, 3 of 3 models settled, 3 changed" in lines[0]
+        assert states == dict.fromkeys(["r1", "r1.node-0", "r1.node-1"], "verified")
+        assert 3 not in runs.named()[0]
+
+
+@pytest.mark.superlink  # each message is a process that imports PyTorch: 340 s of CPU
 def test_the_app_forgets_samples_a_class_and_a_node(tmp_path: Path) -> None:
     with flower_runs(tmp_path) as runs:
         start_nodes(runs)

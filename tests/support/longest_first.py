@@ -5,10 +5,10 @@ taken last has the others wait for it.  At the start forks are cheapest, too: th
 """
 
 LONGEST = (
-    "tests/acceptance/test_flower_superlink.py",
     "tests/client/store/test_crash_points.py",
     "tests/acceptance/chaos/test_campaigns.py",
     "tests/project/test_benchmarks.py",
+    "tests/acceptance/test_flower_superlink.py",
     "tests/simulations/run/test_engine.py",
     "tests/project/test_example_flower_app.py",
     "tests/deploy/test_up.py",
