@@ -33,6 +33,7 @@ from disinherit.common.fisher.diagonal import fisher_diagonal
 from disinherit.common.fiun.dampening import dampen_
 from disinherit.common.fiun.stacked import unlearn_stacked
 from disinherit.common.fiun.unlearning import StrengthGrid, unlearn_parameters
+from disinherit.common.models.devices import is_accelerator, wait_for
 
 ALPHA, LAM = 1.0, 0.5
 HEAD = ("head.weight", "head.bias")
@@ -245,20 +246,16 @@ class Bench:
 
         On a CPU they are seconds of CPU, which others on the machine distort least.
         """
-        clock = time.process_time if self.device.type == "cpu" else time.perf_counter
+        clock = time.perf_counter if is_accelerator(self.device) else time.process_time
         taken = []
         for turn in range(2 if self._reduced else 4):
-            self._wait()
+            wait_for(self.device)
             started = clock()
             run()
-            self._wait()
+            wait_for(self.device)
             if turn:
                 taken.append(clock() - started)
         return statistics.median(taken)
-
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
 
 def _forward(model: nn.Module, batches: Sequence[tuple[Tensor, Tensor]]) -> None:

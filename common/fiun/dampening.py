@@ -9,7 +9,7 @@ from torch import Tensor
 
 from disinherit.common.errors import FisherError, InputError, ScopeError
 from disinherit.common.fiun.merging import check_fisher
-from disinherit.common.models.devices import has_triton
+from disinherit.common.models.devices import has_triton, is_accelerator
 
 _PIECE = 7 * 2**14
 """Values handled at once on a CPU: intermediate results stay in its cache, and take less than a
@@ -183,7 +183,7 @@ class _Rule:
         selected = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         dtype = torch.promote_types(f_forget.dtype, f_reference.dtype)
         dtype = torch.promote_types(dtype, torch.float32)
-        size = min(_PIECE if table.device.type == "cpu" else _DEVICE_PIECE, self.largest)
+        size = min(_DEVICE_PIECE if is_accelerator(table.device) else _PIECE, self.largest)
         key = table.device, dtype
         if key not in self.scratch:
             self.scratch[key] = torch.empty(2, size, dtype=dtype, device=table.device)

@@ -49,14 +49,14 @@ def described(device: torch.device) -> str:
         >>> described(torch.device("cpu"))
         'cpu'
     """
-    module = None if device.type == "cpu" else torch.get_device_module(device)
+    module = torch.get_device_module(device) if is_accelerator(device) else None
     named = getattr(module, "get_device_name", None)  # not every kind has names
     return f"{device} ({named(device)})" if named else str(device)
 
 
 def wait_for(device: torch.device) -> None:
     """Wait until a device has computed what it was asked for, before a clock is read."""
-    if device.type != "cpu":
+    if is_accelerator(device):
         torch.accelerator.synchronize(device)
 
 
@@ -119,7 +119,7 @@ def memory_left(device: torch.device) -> int | None:
         device: the CPU, for which the system and the process's limits are read, or another device,
             which refuses by itself.
     """
-    if device.type != "cpu":
+    if is_accelerator(device):
         return None
     left = [
         _number(line) * 1024 for line in _lines(Path("/proc/meminfo")) if "MemAvailable" in line

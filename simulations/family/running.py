@@ -15,7 +15,7 @@ from torch import Tensor
 from disinherit.common.curvature.ekfac import Curvature, as_tensors, from_tensors
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
-from disinherit.common.models.devices import described, pick_device, wait_for
+from disinherit.common.models.devices import described, is_accelerator, pick_device, wait_for
 from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.campaign import measure_curvature
 from disinherit.simulations.family.corpus import Corpus, ids_of, make_corpus
@@ -153,7 +153,7 @@ def finished(
         DataError: if the folder is that of another measurement.
     """
     folder = None if work is None else work / f"seed-{seed}"
-    place = "" if device.type == "cpu" else f", on {described(device)}"
+    place = f", on {described(device)}" if is_accelerator(device) else ""
     return Finished(folder, f"{plan}, members {', '.join(MEMBERS)}{place}", device)
 
 
