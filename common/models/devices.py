@@ -1,15 +1,19 @@
 """Devices: choice at run time, free memory, precision, and whether Triton compiles for one."""
 
+import logging
 import resource
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from disinherit.common.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -60,9 +64,22 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
+@cache
 def has_triton(device: torch.device) -> bool:
-    """Return whether `disinherit.common.tensors.fused` can be imported, and runs on a device."""
-    return device.type == "cuda" and find_spec("triton") is not None
+    """Return whether the kernels of `disinherit.common.tensors.fused` run on a device.
+
+    They are tried once: Triton may be there without the C compiler that it needs.
+    """
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    try:
+        from disinherit.common.tensors import fused
+
+        fused.try_on(device)
+    except Exception as error:  # Triton fails with any type of error
+        _log.warning("PyTorch's own calls are taken on %s, as Triton fails: %s", device, error)
+        return False
+    return True
 
 
 def is_accelerator(device: torch.device) -> bool:

@@ -16,6 +16,17 @@ _BLOCK = 4096
 _NARROW = (torch.float32, torch.bfloat16, torch.float16)
 
 
+def try_on(device: torch.device) -> None:
+    """Run both kernels on one value, so that what Triton lacks is known before weights change.
+
+    Raises:
+        Exception: of any type, if Triton cannot compile for the device.
+    """
+    one = torch.ones(1, 1, device=device)
+    dampen_table(one.clone(), one, one, 1.0, 1.0, 1.0)
+    add_changes(one.clone(), [one], [1.0], variance=False)
+
+
 def can_dampen(theta: Tensor, forget: Tensor, reference: Tensor) -> bool:
     """Whether `dampen_table` takes these three: on one device, contiguous, 32 bits at most."""
     return all(_fits(one, theta) for one in (theta, forget, reference))

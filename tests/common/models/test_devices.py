@@ -1,11 +1,17 @@
 """Devices by name, and refusals."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 
+from disinherit.common import tensors
 from disinherit.common.errors import InputError
+from disinherit.common.models import devices
 from disinherit.common.models.devices import (
     exact_convolutions,
+    has_triton,
     memory_left,
     pick_device,
     runs_out_of_memory,
@@ -73,3 +79,24 @@ def test_overlapping_blocks_of_exact_convolutions_restore_what_was_set() -> None
         assert torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("lacking", [RuntimeError("Failed to find C compiler"), OSError("no room")])
+def test_kernels_that_cannot_be_compiled_are_not_taken(
+    lacking: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(device: torch.device) -> None:
+        raise lacking
+
+    kernels = ModuleType("disinherit.common.tensors.fused")
+    kernels.try_on = fail  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, kernels.__name__, kernels)
+    monkeypatch.setattr(tensors, "fused", kernels, raising=False)
+    monkeypatch.setattr(devices, "find_spec", lambda name: object())
+    has_triton.cache_clear()
+    try:
+        assert not has_triton(torch.device("cuda", 7))
+        assert not has_triton(torch.device("cuda", 7))
+    finally:
+        has_triton.cache_clear()
+    assert [str(lacking) in one.message for one in caplog.records] == [True]  # tried once
