@@ -1,6 +1,7 @@
 """Networks for simulations: non-negative features and a linear head, rebuilt from a small spec."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -25,6 +26,8 @@ _IMAGE_NETWORKS = ("cnn", "mlp", "resnet18")
 _TEXT_NETWORKS = ("text", "lstm", "transformer")
 _FEATURES = 64
 _EMBEDDING = 32
+_WIDENED = re.compile(r"(cnn|mlp)-([2-9]|[1-5][0-9]|6[0-4])")
+"""Names of the two plain networks with 2 to 64 times as many channels and features."""
 
 
 class Classifier(nn.Module):
@@ -73,9 +76,10 @@ class NetworkSpec:
     """All that is needed to build a network again elsewhere.
 
     Attributes:
-        name: `cnn`, `mlp`, `resnet18`, `torchvision/...`, `timm/...` or `efficientnet-lite0`, the
-            one that does not start at random, for images; `text` (a mean of embeddings), `lstm`
-            or `transformer` for token ids.
+        name: `cnn`, `mlp`, `cnn-N` or `mlp-N` (N times as wide, 2 to 64), `resnet18`,
+            `torchvision/...`, `timm/...` or `efficientnet-lite0`, the one that does not start at
+            random, for images; `text` (a mean of embeddings), `lstm` or `transformer` for token
+            ids.
         input_shape: of one sample: `(channels, H, W)` or `(L,)`.
         classes: number of rows of the head, `C`.
         vocabulary: number of token ids for texts, 0 for images.
@@ -105,9 +109,9 @@ class NetworkSpec:
                 f"Expected an input shape {form} for network {self.name!r}, but got "
                 f"{self.input_shape}."
             )
-        if self.name == "cnn" and min(self.input_shape[1:]) < 4:
+        if _plain(self.name)[0] == "cnn" and min(self.input_shape[1:]) < 4:
             raise InputError(
-                f"Expected images of at least 4 x 4 pixels for network 'cnn', but got "
+                f"Expected images of at least 4 x 4 pixels for network {self.name!r}, but got "
                 f"{self.input_shape}."
             )
         if self.name == efficientnet.NAME and self.input_shape[0] not in (1, 3):
@@ -175,10 +179,12 @@ class NetworkSpec:
             return Classifier(features, width, self.classes)
 
     def _features(self) -> tuple[nn.Module, int]:
-        if self.name == "cnn":
-            return _cnn_features(*self.input_shape), _FEATURES
-        if self.name == "mlp":
-            return _mlp_features(math.prod(self.input_shape)), _FEATURES
+        plain, times = _plain(self.name)
+        if plain == "cnn":
+            channels, height, width = self.input_shape
+            return _cnn_features(channels, height, width, times), times * _FEATURES
+        if plain == "mlp":
+            return _mlp_features(math.prod(self.input_shape), times), times * _FEATURES
         if self.name == "resnet18":
             return resnet18_features(self.input_shape[0]), WIDTHS[-1]
         if self.name == "lstm":
@@ -203,33 +209,47 @@ def check_network(name: str) -> None:
     Raises:
         InputError: if it is neither embedded nor of a package.
     """
-    if name not in (*known_networks(), efficientnet.NAME) and not is_vision(name):
+    known = (*known_networks(), efficientnet.NAME)
+    if name not in known and not _WIDENED.fullmatch(name) and not is_vision(name):
         raise InputError(
-            f"Expected a network among {', '.join(known_networks())}, {efficientnet.NAME}, "
-            f"torchvision/... or timm/..., but got {name!r}."
+            f"Expected a network among {', '.join(known)}, cnn-N or mlp-N (N times as wide, 2 to "
+            f"64), torchvision/... or timm/..., but got {name!r}."
         )
 
 
-def _cnn_features(channels: int, height: int, width: int) -> nn.Sequential:
+def _plain(name: str) -> tuple[str, int]:
+    """Return the network that a name is about, and how many times as wide it is.
+
+    Example:
+        >>> _plain("mlp-4"), _plain("resnet18")
+        (('mlp', 4), ('resnet18', 1))
+    """
+    widened = _WIDENED.fullmatch(name)
+    return (widened[1], int(widened[2])) if widened else (name, 1)
+
+
+def _cnn_features(channels: int, height: int, width: int, times: int) -> nn.Sequential:
+    first, second = 16 * times, 32 * times
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.Conv2d(channels, first, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
+        nn.Conv2d(first, second, 3, padding=1),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(32 * (height // 4) * (width // 4), _FEATURES),
+        nn.Linear(second * (height // 4) * (width // 4), times * _FEATURES),
         nn.ReLU(),
     )
 
 
-def _mlp_features(inputs: int) -> nn.Sequential:
+def _mlp_features(inputs: int, times: int) -> nn.Sequential:
+    inner, width = 2 * times * _FEATURES, times * _FEATURES
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(inputs, 2 * _FEATURES),
+        nn.Linear(inputs, inner),
         nn.ReLU(),
-        nn.Linear(2 * _FEATURES, _FEATURES),
+        nn.Linear(inner, width),
         nn.ReLU(),
     )
 

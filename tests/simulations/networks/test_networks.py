@@ -194,6 +194,25 @@ def test_spec_for_a_dataset() -> None:
         NetworkSpec.for_dataset("text", digits)
 
 
+@pytest.mark.parametrize("name", ["cnn", "mlp"])
+def test_a_network_can_be_a_number_of_times_as_wide(name: str) -> None:
+    plain, wide = (
+        NetworkSpec(one, (1, 8, 8), 10).build(seed=0).state_dict() for one in (name, f"{name}-3")
+    )
+
+    assert list(plain) == list(wide)
+    for key in plain:
+        if key.endswith("bias"):
+            assert wide[key].numel() == (1 if key == "head.bias" else 3) * plain[key].numel()
+    assert wide["head.weight"].shape == (10, 3 * plain["head.weight"].shape[1])
+
+
+@pytest.mark.parametrize("name", ["mlp-1", "mlp-65", "cnn-02", "mlp-", "resnet18-2", "mlp-2x"])
+def test_other_widths_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"mlp-N \(N times as wide, 2 to 64\)"):
+        NetworkSpec(name, (1, 8, 8), 10)
+
+
 def test_unknown_network_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         NetworkSpec("vgg", (1, 8, 8), 10)
