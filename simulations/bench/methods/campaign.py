@@ -85,7 +85,7 @@ def run_campaign(
         CampaignError: if the owners cannot register, or no model could be unlearned in.
         NotApplicableError: if that is so since the root method asked for refuses the case.
     """
-    started = time.perf_counter()
+    started, computed = time.perf_counter(), time.process_time()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         owners = owners_of(case, folder, release, curvature=method.root_method == "ekfac")
@@ -100,6 +100,7 @@ def run_campaign(
                 raise CampaignError(f"Expected all owners to register, but: {errors}.")
             transport.sent.clear()
             setup_seconds = time.perf_counter() - started
+            setup_cpu_seconds = time.process_time() - computed
             coordinator.submit(request_of(case, method, owners))
             result = coordinator.run(_REQUEST)
         finally:
@@ -139,7 +140,9 @@ def run_campaign(
         raise NotApplicableError("; ".join(str(chosen[root]) for root in case.roots))
     if not weights:
         raise CampaignError(f"Expected a model to be unlearned in, but none was: {chosen}.")
-    return Unlearned(weights, dict(transport.sent), setup_seconds, tune_seconds, chosen)
+    return Unlearned(
+        weights, dict(transport.sent), setup_seconds, setup_cpu_seconds, tune_seconds, chosen
+    )
 
 
 def request_of(

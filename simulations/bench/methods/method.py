@@ -9,7 +9,7 @@ package adds its own to the comparison by naming it there::
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from disinherit.common.entry_points import installed
@@ -27,6 +27,7 @@ class Unlearned:
         weights: new weights by affected model; one that is left out stays as it was.
         sent: bytes that went to and from each owner, without registration.
         setup_seconds: of the time it took, what a deployment did when the models were trained.
+        setup_cpu_seconds: of the CPU seconds that it took, the same.
         tune_seconds: of the time it took, what went into choosing hyper-parameters.
         chosen: model -> the hyper-parameters that were chosen on its tuning split, for the record.
     """
@@ -34,6 +35,7 @@ class Unlearned:
     weights: Mapping[str, Weights]
     sent: Mapping[str, int] = field(default_factory=dict)
     setup_seconds: float = 0.0
+    setup_cpu_seconds: float = 0.0
     tune_seconds: float = 0.0
     chosen: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,4 +95,4 @@ def unlearn(method: Method, case: MethodCase) -> Unlearned:
             raise InputError(
                 f"Expected weights of model {name!r} with its names and shapes, but got others."
             )
-    return Unlearned(weights, made.sent, made.setup_seconds, made.tune_seconds, made.chosen)
+    return replace(made, weights=weights)
