@@ -212,6 +212,43 @@ def overview(
     return 0
 
 
+@app.command(
+    epilog="Example: disinherit bench scale docs/figures/scale.jsonl.gz --markdown docs/mine.md"
+)
+def scale(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run's folder, or a file packed from it.")
+    ],
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write Markdown here; scale.md by default.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the plot here; scale.svg by default.")
+    ] = None,
+    note: Annotated[
+        str, typer.Option(help="A line below the title: what has to be known of these figures.")
+    ] = "",
+    form: FormatOption = Format.TABLE,
+) -> int:
+    """Write how the time of unlearning grows with a request, beside that of retraining.
+
+    The run has requests at several sizes, as suite scale has: labels such as 'class, size 1'.
+    """
+    from disinherit.common.files import write_atomic
+    from disinherit.simulations.bench.cells import read_run
+    from disinherit.simulations.bench.report.growth import draw_growth, render_growth
+
+    beside = folder.parent if folder.is_file() else folder
+    text, plot = markdown or beside / "scale.md", picture or beside / "scale.svg"
+    run, references, cells = read_run(folder)
+    write_atomic(plot, draw_growth(references, cells).encode())
+    link = Path(os.path.relpath(plot, text.parent)).as_posix()
+    write_atomic(text, render_growth(run, references, cells, note, link).encode())
+    values = {"markdown": str(text), "picture": str(plot)}
+    _print(form, values, f"Growth: {text} and {plot}")
+    return 0
+
+
 def _print(form: Format, values: Any, line: str) -> None:
     """Print results as JSON, or as lines for people."""
     if form is Format.JSON:

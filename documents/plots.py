@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from disinherit.common.text import elide
-from disinherit.documents.svg import rect, svg, text
+from disinherit.documents.svg import line, path, rect, svg, text
 from disinherit.documents.words import typographic
 
 SERIES = 8
@@ -70,12 +70,12 @@ def origin_scatter(points: Sequence[Point], x_title: str, y_title: str, label: s
     for tick in ticks_x:
         x = place_x(tick)
         css = "axis zero" if tick == 0 else "axis"
-        body.append(_line(x, top, x, top + high, css))
+        body.append(line(x, top, x, top + high, css))
         body.append(text(x, top + high + 13, _tick(tick), "tick middle"))
     for tick in ticks_y:
         y = place_y(tick)
         css = "axis zero" if tick == 0 else "axis"
-        body.append(_line(left, y, left + wide, y, css))
+        body.append(line(left, y, left + wide, y, css))
         body.append(text(left - 6, y + 3.5, _tick(tick), "tick end"))
     body.append(text(left + wide / 2, top + high + 28, x_title, "tick middle"))
     body.append(text(10, top + high / 2, y_title, "tick middle", rotate=-90))
@@ -90,10 +90,10 @@ def origin_scatter(points: Sequence[Point], x_title: str, y_title: str, label: s
             anchors.append((one.name, (x, y), one.css))
             if one.x[1]:
                 ends = place_x(one.x[0] - one.x[1]), place_x(one.x[0] + one.x[1])
-                bars += _line(ends[0], y, ends[1], y, "spread")
+                bars += line(ends[0], y, ends[1], y, "spread")
             if one.y[1]:
                 ends = place_y(one.y[0] - one.y[1]), place_y(one.y[0] + one.y[1])
-                bars += _line(x, ends[0], x, ends[1], "spread")
+                bars += line(x, ends[0], x, ends[1], "spread")
         body.append(
             f"<g><title>{escape(tip)}</title>{bars}"
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.6" class="spot {escape(one.css)}"/></g>'
@@ -127,7 +127,7 @@ def log_bars(rows: Sequence[tuple[str, float, str, str]], label: str) -> Markup:
     body = []
     for step in range(0, decades + 1, max(1, math.ceil(decades * _ROOM / wide))):
         x = left + wide * step / decades
-        body.append(_line(x, 14, x, 16 + high, "axis"))
+        body.append(line(x, 14, x, 16 + high, "axis"))
         body.append(text(x, 10, f"{10.0 ** (low + step):g}", "tick middle"))
     for i, (name, value, words, css) in enumerate(rows):
         y = 18 + i * thick
@@ -164,7 +164,7 @@ def line_plot(
     body = []
     for tick in ticks:
         _, y = place(10**start if logarithmic else start, tick)
-        body.append(_line(left, y, left + wide, y, "axis zero" if tick == 0 else "axis"))
+        body.append(line(left, y, left + wide, y, "axis zero" if tick == 0 else "axis"))
         body.append(text(left - 6, y + 3.5, _tick(tick), "tick end"))
     last = -math.inf
     for where in sorted({x for one in lines for x, *_ in one.points}):
@@ -181,17 +181,37 @@ def line_plot(
         middle = [place(x, mean) for x, mean, _, _ in one.points]
         parts = [f"<title>{escape(one.name)}</title>"]
         if any(high_y > low_y for _, _, low_y, high_y in one.points):
-            parts.append(f'<path d="{_path([*upper, *lower])}z" class="band"/>')
-        parts.append(f'<path d="{_path(middle)}" class="curve"/>')
+            parts.append(f'<path d="{path([*upper, *lower])}z" class="band"/>')
+        parts.append(f'<path d="{path(middle)}" class="curve"/>')
         body.append(f'<g class="{css}">{"".join(parts)}</g>')
         ends.append((one.name, middle[-1], css))
     edge = left + wide
-    for (name, (x, y), css), at in zip(
-        ends, _apart([y for _, (_, y), _ in ends], top + 6, top + high - 2), strict=True
-    ):
-        body.append(f'<path d="M{x:.1f} {y:.1f}L{edge + 6:.1f} {at:.1f}h5" class="lead {css}"/>')
-        body.append(text(edge + 14, at + 3.5, elide(name, 24), f"name {css}"))
+    body += line_names(ends, edge, top, high, 24)
     return svg(edge + 160, top + high + 36, label, body, "lines")
+
+
+def line_names(
+    ends: Sequence[tuple[str, tuple[float, float], str]],
+    edge: float,
+    top: float,
+    high: float,
+    longest: int,
+) -> list[str]:
+    """Return the names of lines to the right of a plot, each with a lead from the line's end.
+
+    Args:
+        ends: name, end and css class of each.
+        edge: right edge of the plot.
+        top: its upper edge.
+        high: its height.
+        longest: characters of a name that are shown at most.
+    """
+    parts = []
+    places = _apart([y for _, (_, y), _ in ends], top + 6, top + high - 2)
+    for (name, (x, y), css), at in zip(ends, places, strict=True):
+        parts.append(f'<path d="M{x:.1f} {y:.1f}L{edge + 6:.1f} {at:.1f}h5" class="lead {css}"/>')
+        parts.append(text(edge + 14, at + 3.5, elide(name, longest), f"name {css}"))
+    return parts
 
 
 def _rooted(
@@ -269,11 +289,3 @@ def _tick(value: float) -> str:
 
 def _tip(value: tuple[float, float]) -> str:
     return typographic(f"{value[0]:.1f}") + (f" ± {value[1]:.1f}" if value[1] else "")
-
-
-def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-
-
-def _line(x: float, y: float, u: float, v: float, css: str) -> str:
-    return f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{u:.1f}" y2="{v:.1f}" class="{css}"/>'

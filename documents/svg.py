@@ -66,6 +66,16 @@ def rect(
     )
 
 
+def line(x: float, y: float, u: float, v: float, css: str) -> str:
+    """Return a straight line from (x, y) to (u, v)."""
+    return f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{u:.1f}" y2="{v:.1f}" class="{css}"/>'
+
+
+def path(points: Iterable[tuple[float, float]]) -> str:
+    """Return the data of a path that joins points, for the attribute `d`."""
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+
+
 def item(model: ShownModel, body: Iterable[str], anchors: Collection[str]) -> str:
     """Return a model of a picture as an item of its list, and as a link if the page has its anchor.
 

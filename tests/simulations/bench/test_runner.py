@@ -84,7 +84,11 @@ def test_a_suite_is_run_and_what_failed_is_run_again(suite: Suite, tmp_path: Pat
     known = cells[1]["models"]["r1"]["metrics"]["margin_divergence_held_out"]
     retrained = references[0]["models"]["r1"]["retrained"]["values"]
     assert known["reference"] == retrained["margin_divergence_held_out"] > 0
+    root = references[0]["models"]["r1"]
+    assert root["parameters"] == 8 * 8 * 128 + 128 + 128 * 64 + 64 + 64 * 10 + 10
+    assert 0 < root["samples"] <= 60 * 9 / 3 + 1, "its share without the class"
     assert [cell["method"] for cell in cells] == ["no-op", "head-reset"]
+    assert [cell["setup_cpu_seconds"] for cell in cells] == [0.0, 0.0]
     kept = [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
     assert kept == cells
     for model in cells[0]["models"].values():

@@ -100,7 +100,7 @@ def test_what_makes_no_sense_is_refused_by_name(
 def test_a_suite_that_is_not_there_names_those_that_are() -> None:
     names = (
         "classes, deep-classes, depth, factored, glyphs, paper, privacy, quick, roots, samples, "
-        "skew, standard, vision"
+        "scale, skew, standard, vision"
     )
     with pytest.raises(InputError, match=names):
         load_suite("no-such-suite")
@@ -119,7 +119,7 @@ def test_suites_of_glyphs_fit_the_fonts_that_there_are(
     assert load_suite(name).name == name
 
 
-@pytest.mark.parametrize("name", ["quick", "depth", "privacy", "skew"])
+@pytest.mark.parametrize("name", ["quick", "depth", "privacy", "scale", "skew"])
 def test_the_suites_of_the_package_can_be_loaded(name: str) -> None:
     suite = load_suite(name)
 

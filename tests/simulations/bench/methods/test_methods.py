@@ -120,6 +120,7 @@ def test_ours_changes_only_the_forgotten_row(case: MethodCase) -> None:
         "changes": {},
     }
     assert made.setup_seconds > 0
+    assert made.setup_cpu_seconds > 0
     assert all(made.sent[subject.owner] > 0 for subject in case.subjects.values())
 
 
