@@ -110,14 +110,14 @@ def claims_of(rows: list[Figures]) -> list[Claim]:
     claims = []
     for name in ("change", "dampen, head", "dampen, all"):
         used = by_step[name]["memory / largest"]
-        claims.append(Claim(12, f"memory of {name} / largest tensor, {model}", used, at_most=2))
+        claims.append(Claim(14, f"memory of {name} / largest tensor, {model}", used, at_most=2))
     for name in ("Fisher, head", "Fisher, all"):
         used = by_step[name]["beyond the model / largest"]
         what = f"memory of {name} beyond the model / largest tensor, {model}"
-        claims.append(Claim(12, what, used, at_most=1.2))
+        claims.append(Claim(14, what, used, at_most=1.2))
     for name in ("add", "change", "dampen, all"):
         what = f"{name} / copying the files once, {model}"
-        claims.append(Claim(12, what, by_step[name]["/ copy"], limit=1.0))
+        claims.append(Claim(14, what, by_step[name]["/ copy"], limit=1.0))
     return claims
 
 
