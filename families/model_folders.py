@@ -51,8 +51,16 @@ _CACHE_SKIPPED = {"blobs", "refs"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Folder:
-    """A folder with files that may make it a model."""
+class ModelFolder:
+    """A folder with files that may make it a model.
+
+    Attributes:
+        path: the folder.
+        name: name by which sources refer to the model.
+        revision: commit of the hub, if known.
+        current: whether the name without a revision means this one.
+        files: name -> path of the files of interest in it.
+    """
 
     path: Path
     name: str
@@ -70,12 +78,20 @@ def read_folders(root: Path, evidence: Evidence) -> None:
         root: the folder.
         evidence: gets the models, claims and findings.
     """
-    top = root.resolve()
-    for folder in _walk(top, _cache_of(top) or top, evidence):
+    for folder in model_folders(root, evidence):
         _read_folder(folder, evidence)
 
 
-def _walk(top: Path, boundary: Path, evidence: Evidence) -> Iterator[_Folder]:
+def model_folders(root: Path, evidence: Evidence) -> Iterator[ModelFolder]:
+    """Yield the folders in a folder and below it that may be models, under their names.
+
+    Args:
+        root: the folder.
+        evidence: gets findings about what is not followed or readable.
+    """
+    top = root.resolve()
+    boundary = _cache_of(top) or top
+
     def note(error: OSError) -> None:
         evidence.note(Kind.UNREADABLE, str(error.filename), f"Not readable: {error.strerror}.")
 
@@ -103,17 +119,17 @@ def _walk(top: Path, boundary: Path, evidence: Evidence) -> Iterator[_Folder]:
             yield _named(path, top, files)
 
 
-def _named(path: Path, top: Path, files: Mapping[str, Path]) -> _Folder:
+def _named(path: Path, top: Path, files: Mapping[str, Path]) -> ModelFolder:
     cache = _cache_of(path)
     if cache is None or path.parent.name != "snapshots":
         relative = path.relative_to(top).as_posix()
-        return _Folder(path, top.name if relative == "." else relative, "", True, files)
+        return ModelFolder(path, top.name if relative == "." else relative, "", True, files)
     name = "/".join(cache.name.split("--")[1:])
     try:
         main = read_text(cache / "refs" / "main").strip()
     except DataError:
         main = path.name  # downloaded by its commit only
-    return _Folder(path, name, path.name, path.name == main, files)
+    return ModelFolder(path, name, path.name, path.name == main, files)
 
 
 def _cache_of(path: Path) -> Path | None:
@@ -124,7 +140,7 @@ def _cache_of(path: Path) -> Path | None:
     return None
 
 
-def _read_folder(folder: _Folder, evidence: Evidence) -> None:
+def _read_folder(folder: ModelFolder, evidence: Evidence) -> None:
     key, files = str(folder.path), folder.files
     told: dict[str, Mapping[str, Any]] = {}
     for name, reader in _READERS.items():
@@ -166,13 +182,17 @@ def _read_folder(folder: _Folder, evidence: Evidence) -> None:
         _read_gguf(folder, group, False, {}, evidence)
 
 
-def _is_card(folder: _Folder, told: Mapping[str, Mapping[str, Any]]) -> bool:
+def _is_card(folder: ModelFolder, told: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether a folder without weights and configs has the card of a model."""
     return CARD in folder.files and (folder.revision != "" or describes_model(told.get(CARD, {})))
 
 
 def _read_gguf(
-    folder: _Folder, group: WeightFiles, alone: bool, card: Mapping[str, Any], evidence: Evidence
+    folder: ModelFolder,
+    group: WeightFiles,
+    alone: bool,
+    card: Mapping[str, Any],
+    evidence: Evidence,
 ) -> None:
     """Add the model in a GGUF file, or in its parts."""
     first = group.paths[0]
