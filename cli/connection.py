@@ -245,8 +245,10 @@ class Connection:
             return grpc.insecure_channel(self.server, options)
         authority, chain, key = (_read(path) for path in (self.ca, self.cert, self.key))
         if (chain is None) != (key is None):
+            one, other = ("private key", "certificate")[:: 1 if chain is None else -1]
             raise InputError(
-                "Expected --tls-cert and --tls-key together, but got only one of them."
+                f"Expected a certificate and its private key together, but got the {one} alone. "
+                f"Give the {other} as well."
             )
         credentials = grpc.ssl_channel_credentials(authority, key, chain)
         return grpc.secure_channel(self.server, credentials, options)
@@ -288,6 +290,8 @@ class Connection:
                 f"Expected {self.server} to answer this call, but it failed. See the coordinator's "
                 f"log.{more}"
             )
+        if code == "PERMISSION_DENIED":
+            details += " Give another token with DISINHERIT_TOKEN."
         return _REFUSALS.get(code, InputError)(details + more)
 
 

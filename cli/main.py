@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import re
 import sys
+from difflib import get_close_matches
 from typing import Annotated
 
 import click
@@ -111,6 +112,9 @@ MEANT = {
 }
 """What people may type -> the command that does it."""
 
+_ADDRESSES = ("--listen", "--host", "--port", "--address", "--bind")
+"""Options by which programs say where they listen: who types one means those that there are."""
+
 
 class _Root(CommandGroup):
     lazy = COMMANDS
@@ -197,6 +201,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _explained(error: click.ClickException) -> str:
     """Return the message of a usage error, with what may have been meant and where help is."""
+    if isinstance(error, click.NoSuchOption):
+        return _explained_option(error)
     message = error.format_message()
     parameter = getattr(error, "param", None)
     if parameter is not None and isinstance(parameter.type, click.Choice):
@@ -204,6 +210,22 @@ def _explained(error: click.ClickException) -> str:
         message += did_you_mean(typed, known)
     context = getattr(error, "ctx", None)
     return message if context is None else f"{message} See {context.command_path} --help."
+
+
+def _explained_option(error: click.NoSuchOption) -> str:
+    """Return the message of an option that the command does not have."""
+    context = error.ctx
+    if context is None:
+        return error.format_message()
+    known = [name for one in context.command.get_params(context) for name in one.opts]
+    typed = error.option_name
+    if typed in _ADDRESSES:
+        found = [name for name in _ADDRESSES if name in known]
+    else:  # by words alone, as all begin with hyphens
+        by_word = {name.lstrip("-"): name for name in known if name.startswith("--")}
+        found = [by_word[word] for word in get_close_matches(typed.lstrip("-"), by_word, 1)]
+    hint = f" Did you mean {' and '.join(map(repr, found))}?" if found else ""
+    return f"No such option {typed!r}.{hint} See {context.command_path} --help."
 
 
 def _interrupted() -> int:

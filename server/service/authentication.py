@@ -68,6 +68,34 @@ _ALLOWED: dict[Role, frozenset[str]] = {
         {"RegisterModel", "RegisterModels", "WithdrawModel", "ListModels", "WhoAmI"}
     ),
 }
+_DEEDS = {
+    "GetSystem": "see how the coordinator is set up",
+    "RegisterModel": "register a model",
+    "RegisterModels": "register models",
+    "WithdrawModel": "withdraw a model",
+    "ListModels": "list models",
+    "GetGraph": "see the inheritance graph",
+    "ListOwners": "list owners",
+    "WatchFleet": "watch the fleet",
+    "SubmitRequest": "submit a request",
+    "PlanRequest": "plan a request",
+    "ApproveRequest": "approve a request",
+    "PauseRequest": "pause a request",
+    "ResumeRequest": "resume a request",
+    "AbortRequest": "abort a request",
+    "ResendRequest": "resend a request",
+    "RollBackRequest": "roll a request back",
+    "GetRequest": "see a request",
+    "ListRequests": "list requests",
+    "WatchRequest": "watch a request",
+    "GetCoverage": "see the coverage of a request",
+    "GetReport": "see the report of a request",
+    "GetAttestation": "attest a request",
+    "ExportAudit": "export the audit log",
+    "GetSigningKeys": "see the keys that sign the audit log",
+}
+"""Call -> what a person does by it, in words that need no protocol."""
+
 _COORDINATOR = "/disinherit.v1.Coordinator/"
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 _EXPORTS = frozenset({"ExportAudit", "GetGraph", "GetAttestation", "RegisterModels"})
@@ -140,11 +168,7 @@ class Authentication(grpc.ServerInterceptor):
         try:
             principal = self._principal(metadata)
             if method != details.method and method not in _ALLOWED[principal.role]:
-                roles = [role.value for role in Role if method in _ALLOWED[role]]
-                raise NotAllowedError(
-                    f"Expected a token for {' or '.join(roles)} to call {method}, but that of "
-                    f"{principal.name!r} is for {principal.role.value}: use another one."
-                )
+                raise NotAllowedError(_refusal(method, principal))
         except (NotAllowedError, NotKnownError) as refused:
             status, text = status_of(refused), str(refused)
             return self._open.refuse(lambda _, context: context.abort(status, text))
@@ -187,3 +211,12 @@ class Authentication(grpc.ServerInterceptor):
                 "Expected a token as metadata 'authorization: Bearer <token>', but got none."
             )
         return self._tokens.principal(token.strip())
+
+
+def _refusal(method: str, principal: Principal) -> str:
+    """Return whose token does what this one does not."""
+    roles = [role.as_person for role in Role if method in _ALLOWED[role]]
+    return (
+        f"Expected the token of {' or '.join(roles)} to {_DEEDS.get(method, 'do this')}, but that "
+        f"of {principal.name!r} is of {principal.role.as_person}."
+    )

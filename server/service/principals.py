@@ -41,6 +41,16 @@ class Role(enum.StrEnum):
     APPROVER = "approver"
     OWNER = "owner"
 
+    @property
+    def as_person(self) -> str:
+        """The role as a person, for messages.
+
+        Example:
+            >>> Role.APPROVER.as_person
+            'an approver'
+        """
+        return f"{'a' if self is Role.VIEWER else 'an'} {self.value}"
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:

@@ -134,7 +134,7 @@ CALLS: Calls = {
     "a viewer that submits": (
         lambda r: r.client("viewer").SubmitRequest(submit(make_request(request_id="w"))),
         "PERMISSION_DENIED",
-        "a token for operator to call SubmitRequest",
+        "the token of an operator to submit a request, but that of 'viewer' is of a viewer",
     ),
     "an owner that asks for another's models": (
         lambda r: r.client("ben").ListModels(coordinator_pb2.ListModelsRequest(owner="anna")),
@@ -149,7 +149,7 @@ CALLS: Calls = {
     "an owner that asks for the graph": (
         lambda r: r.client("ben").GetGraph(coordinator_pb2.GetGraphRequest()),
         "PERMISSION_DENIED",
-        "a token for viewer or operator or approver to call GetGraph",
+        "the token of a viewer or an operator or an approver to see the inheritance graph",
     ),
     "a path as the id of a model": (
         lambda r: r.client("ben").RegisterModel(record(id=TRAVERSING)),

@@ -95,12 +95,23 @@ def test_a_former_name_of_an_option_works_and_is_not_shown(capsys: Capture) -> N
         ("simulate federatd --out x", "'federated'"),
         ("simulate federated --dataset mnst5k --out x", "'mnist5k'"),
         ("bench run quik --out x", "'quick'"),
+        ("ui --listen 127.0.0.1:80", "'--host' and '--port'"),
+        ("serve --port 80", "'--listen'"),
+        ("serve --lisen 80", "'--listen'"),
+        ("request submit --froget 3@r1", "'--forget'"),
     ],
 )
 def test_what_may_have_been_meant_is_said(arguments: str, meant: str, capsys: Capture) -> None:
     assert run(arguments.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"Did you mean {meant}?" in line
+
+
+def test_nothing_is_suggested_that_is_like_it_in_its_hyphens_only(capsys: Capture) -> None:
+    assert run(["ui", "--addr", "127.0.0.1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: No such option '--addr'. See disinherit ui --help.\n"
+    )
 
 
 def test_usage_errors_say_where_help_is(capsys: Capture) -> None:

@@ -62,11 +62,16 @@ MAY = {
 
 
 def code_of(client: Client, call: str) -> grpc.StatusCode:
+    return answer_of(client, call)[0]
+
+
+def answer_of(client: Client, call: str) -> tuple[grpc.StatusCode, str]:
+    """The status of a call, and what it says of it."""
     message = MESSAGES.get(call, pb.ControlRequest(id="x"))
     try:
         if call == "RegisterModels":
             list(client.RegisterModels(iter([pb.RegisterModelsRequest()])))
-            return Code.OK
+            return Code.OK, ""
         answer = getattr(client, call)(message)
         if call in ("WatchRequest", "ExportAudit", "GetAttestation", "GetGraph"):
             list(answer)
@@ -75,8 +80,8 @@ def code_of(client: Client, call: str) -> grpc.StatusCode:
     except grpc.RpcError as error:
         code = error.code()
         assert isinstance(code, Code)
-        return code
-    return Code.OK
+        return code, str(error.details())
+    return Code.OK, ""
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +100,22 @@ def test_a_role_may_make_exactly_its_calls(who: str, running: Running) -> None:
     client = running.client(who)
     denied = {call for call in CALLS if code_of(client, call) is Code.PERMISSION_DENIED}
     assert denied == CALLS - MAY[who]
+
+
+@pytest.mark.parametrize("who", TOKENS)
+def test_a_refusal_says_who_may_do_what_and_names_no_call(who: str, running: Running) -> None:
+    for call in CALLS - MAY[who]:
+        _, said = answer_of(running.client(who), call)
+        assert said.startswith("Expected the token of a")
+        assert "do this" not in said  # every call has words of its own
+        assert call not in said
+
+
+def test_an_operator_who_approves_reads_whose_token_it_takes(running: Running) -> None:
+    assert answer_of(running.client("operator"), "ApproveRequest")[1] == (
+        "Expected the token of an approver to approve a request, but that of 'operator' is of an "
+        "operator."
+    )
 
 
 @pytest.mark.parametrize("token", ["", "wrong", secret("viewer")[:-1], secret("viewer") + "x"])
