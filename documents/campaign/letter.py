@@ -46,11 +46,13 @@ def write_letter(records: CampaignRecords) -> str:
 
 def _found(found: list[AffectedModel]) -> Iterator[str]:
     owners = recipients(found)
+    one_only = len(found) == 1
     untold = [one.name for one in owners if not one.told]
     yield (
         f"What we found. Your data was used to train models, which are computer programs that "
         f"learn from examples. We found {copies_in_words(one.kind for one in found)} that learned "
-        f"from it, or were made from models that did. {'It is' if len(found) == 1 else 'They are'} "
+        f"from it, or {'was' if one_only else 'were'} made from models that did. "
+        f"{'It is' if one_only else 'They are'} "
         f"held by: {', '.join(one.name for one in owners)}."
     )
     if untold:

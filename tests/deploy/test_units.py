@@ -20,6 +20,7 @@ from disinherit.server.service.hosting import Service
 from disinherit.server.service.settings import read_settings
 from tests import ROOT
 from tests.support.agent import wait_for
+from tests.support.image_steps import context, steps
 from tests.support.ports import free_block
 
 DEPLOY = ROOT / "deploy"
@@ -210,6 +211,28 @@ def test_the_image_installs_existing_extras() -> None:
     assert {one for names in named for one in names.split(",")} <= set(
         extras["optional-dependencies"]
     )
+
+
+def test_the_image_gets_every_file_of_the_package() -> None:
+    """`.dockerignore` leaves all that the wheel is made of, and each `COPY` finds its source."""
+    files = {str(one) for one in context()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = project["tool"]["setuptools"]["package-dir"]
+    wanted = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    for package in project["tool"]["setuptools"]["packages"]:
+        top = max((one for one in folders if f"{package}.".startswith(f"{one}.")), key=len)
+        inner = package.removeprefix(top).strip(".").replace(".", "/")
+        wanted.add("/".join(filter(None, (folders[top], inner, "__init__.py"))))
+    for package, patterns in project["tool"]["setuptools"]["package-data"].items():
+        if package in folders:
+            found = [one for each in patterns for one in (ROOT / folders[package]).glob(each)]
+            wanted |= {str(one.relative_to(ROOT)) for one in found if one.is_file()}
+    assert len(wanted) > 100
+    assert sorted(wanted - files) == []
+    copied = [words.split()[0] for what, words in steps("installed") if what == "COPY"]
+    assert copied == ["constraints.txt", "."]
+    assert "constraints.txt" in files
+    assert not [one for one in files if one.startswith((".git", ".venv"))]
 
 
 def compose() -> list[str] | None:

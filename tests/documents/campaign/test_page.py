@@ -171,6 +171,11 @@ def test_a_letter_says_what_is_not_done_and_promises_nothing() -> None:
         assert expected in flat, expected
 
 
+def test_a_letter_about_one_model_is_in_the_singular() -> None:
+    flat = " ".join(write_letter(records([entry("r1")])).split())
+    assert "We found 1 model that learned from it, or was made from models that did. It is" in flat
+
+
 def test_five_hundred_copies_are_a_light_page_with_the_worst_first() -> None:
     states = ["verified"] * 20 + ["failed"]
     models = [entry(f"m{i}", states[i % 21]) for i in range(500)]
