@@ -54,7 +54,7 @@ def context() -> list[Path]:
 
 def _is_ignored(path: Path, patterns: Sequence[str]) -> bool:
     """Return whether a pattern names a file or a folder that it is in."""
-    names = [path, *path.parents]
+    names = [path, *path.parents][:-1]  # without the root itself
     return any(fnmatch(str(one), pattern) for one in names for pattern in patterns)
 
 
