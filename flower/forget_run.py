@@ -25,6 +25,9 @@ _OUTCOME = re.compile(r"request \S+: (\w+), ")
 _REASON = re.compile(r"(\w+\.)*\w*(Error|Exception): (?!.*Ending simulation\.$)")
 """Last line of a traceback, which Flower's simulation engine wraps in another that says nothing."""
 
+_FRAME = "╭╮╰╯│─ "
+"""Around an error of the command `flwr` itself; its text is on several lines."""
+
 _DONE = ("complete", "unchanged")
 _LEFT_OUT = (".git", ".venv", "__pycache__", "node_modules")
 
@@ -56,7 +59,8 @@ def run_forget(
 
 def _follow(words: list[str], say: Callable[[str], object]) -> bool:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    outcome, error, last, reasons = "", "", "", []
+    outcome, error, reasons = "", "", []
+    last: list[str] = []
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
@@ -64,7 +68,7 @@ def _follow(words: list[str], say: Callable[[str], object]) -> bool:
         for line in process.stdout:
             _, found, text = line.rstrip().rpartition(PREFIX)
             if not found:
-                last = line.strip() or last
+                last = _last_words(last, line.strip())
                 reasons += [line.strip()] if _REASON.match(line) else []
             elif text.startswith("error: "):
                 error = text.removeprefix("error: ")
@@ -74,12 +78,22 @@ def _follow(words: list[str], say: Callable[[str], object]) -> bool:
     if error:
         raise CampaignError(error)
     if not outcome:
-        reason = one_line(next(reversed(reasons), last)).rstrip(".")
+        reason = one_line(next(reversed(reasons), " ".join(last))).rstrip(".")
         raise CampaignError(
             "Expected a run of Flower that ends with the outcome of the request, but it ended "
             f"with: {reason or 'nothing'}. See flwr log."
         )
     return outcome in _DONE
+
+
+def _last_words(before: list[str], line: str) -> list[str]:
+    """Return what was printed last: a line, or the lines inside of a frame."""
+    if not line:
+        return before
+    if line[0] not in _FRAME:
+        return [line]
+    text = line.strip(_FRAME)
+    return [] if line[0] == "╭" else [*before, text] if text else before
 
 
 @contextmanager

@@ -66,6 +66,17 @@ def test_exit_codes_and_reasons(monkeypatch: pytest.MonkeyPatch, capsys: Capture
     assert "ended with: flwr.X.ConnectionError: nobody listens. See flwr log" in (
         capsys.readouterr().err
     )
+    framed = (
+        "╭─ Error ─╮",
+        "│ Failed to start within 15s. See │",
+        "│ logs at x.log.        │",
+        "╰─╯",
+    )
+    FakeFlwr(monkeypatch, "Starting local SuperLink...", *framed)
+    assert run(words) == 1
+    assert "ended with: Failed to start within 15s. See logs at x.log. See flwr log" in (
+        capsys.readouterr().err
+    )
     wrapper = "RuntimeError: An error was encountered. Ending simulation."
     FakeFlwr(monkeypatch, "AttributeError: first", "", "flwr.X.AppError: no app.", wrapper)
     assert run(words) == 1
