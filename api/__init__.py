@@ -349,7 +349,7 @@ def _load(name: str) -> ModuleType:
     """Return the module of a name, or raise an error that names what to install."""
     try:
         return import_module(_HOMES[name])
-    except ModuleNotFoundError as error:
+    except Exception as error:
         from disinherit.common.extras import explained
 
         raise explained(error, f"disinherit.{name}") from None

@@ -10,7 +10,7 @@ try:
     from disinherit.client.huggingface.batches import adapt, make_loader
     from disinherit.client.huggingface.owner import HuggingFaceOwner
     from disinherit.client.huggingface.rows import read_rows
-except ModuleNotFoundError as error:
+except Exception as error:
     raise explained(error, __name__) from None
 
 __all__ = ["SEQUENCES", "HuggingFaceOwner", "adapt", "make_loader", "read_rows"]

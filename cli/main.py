@@ -18,7 +18,7 @@ import typer
 from disinherit.cli.commands import CommandGroup, Commands
 from disinherit.cli.output import print_line, warn_line
 from disinherit.common.errors import DisinheritError
-from disinherit.common.extras import how_to_install, missing_extra, unfit
+from disinherit.common.extras import import_problem
 from disinherit.common.text import did_you_mean
 
 _INTERRUPTED = 130
@@ -176,22 +176,6 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(_explained(error), 2)
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
-    except ModuleNotFoundError as error:
-        if found := unfit(error):
-            return _fail(found, 2)
-        words = sys.argv[1:] if arguments is None else arguments
-        extra = missing_extra(error.name or "", next(iter(words), ""))
-        if extra is None:
-            raise
-        return _fail(
-            f"Expected the package {error.name!r} to be installed, but it is not. Run "
-            f"{how_to_install(extra)}.",
-            2,
-        )
-    except RuntimeError as error:
-        if found := unfit(error):
-            return _fail(found, 2)
-        raise
     except OSError as error:  # such as an invalid path or a full disk
         what = f"to use {error.filename!r}" if error.filename else "the system to allow this"
         return _fail(f"Expected {what}, but: {error.strerror or error}.", 2)
@@ -199,6 +183,12 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(f"Expected names in UTF-8, but got {error.object[:_SHOWN]!r}.", 2)
     except click.Abort:
         return _interrupted()
+    except Exception as error:
+        words = sys.argv[1:] if arguments is None else arguments
+        command = next(iter(words), "")
+        if (problem := import_problem(error, f"`disinherit {command}`", command)) is None:
+            raise
+        return _fail(problem, 2)
     # Typer turns a KeyboardInterrupt into this exit code, without a message.
     if code == _INTERRUPTED:
         return _interrupted()

@@ -4,7 +4,10 @@ Disinherit is installed from a checkout.  It has no name on a package index, so 
 advise to install it from there: anyone could take that name and have their code run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from traceback import walk_tb
 from types import MappingProxyType
 
 EXTRAS: Mapping[str, str] = MappingProxyType(
@@ -103,46 +106,85 @@ def missing_extra(package: str, command: str) -> str | None:
     return _OF_COMMANDS.get(command, extra)
 
 
-def explained(error: ModuleNotFoundError, what: str) -> ModuleNotFoundError:
-    """Return the error to raise when a public name does not find a package.
+def explained(error: Exception, what: str) -> Exception:
+    """Return the error to raise when a public name cannot import what it needs.
 
     Args:
         error: what Python raised.
         what: the public name.
 
     Returns:
-        One that says what to install; the same one if no extra has the package.
+        An `ImportError` that says what to install; the same error if no package is at fault.
     """
-    package = error.name or ""
-    extra = missing_extra(package, "")
-    if extra is None:
+    line = import_problem(error, what)
+    if line is None:
         return error
-    message = f"Expected the package {package} for {what}: {how_to_install(extra)}."
-    return ModuleNotFoundError(message, name=package)
+    kind = ModuleNotFoundError if _missing(error) else ImportError
+    return kind(line, name=_missing(error) or None)
 
 
-def unfit(error: BaseException) -> str | None:
-    """Return the message for an import that failed as torchvision was built for another PyTorch.
+def import_problem(error: BaseException, what: str, command: str = "") -> str | None:
+    """Return a line about the package that is missing, or fails when it is imported.
 
-    Its operators do not load then, and whatever imports it fails, such as transformers, which says
-    only that a module of its own could not be imported.
+    Packages fail where their builds do not fit each other, such as torchvision's and PyTorch's.
 
     Args:
-        error: what Python raised.
+        error: what was raised; what led to it counts.
+        what: that needs the package.
+        command: first word after `disinherit`, if it is one.
 
     Returns:
-        What to do, in one line; `None` if it failed otherwise.
+        The package, why, and what to do; `None` if the error has another cause.
     """
-    cause: BaseException | None = error
-    while cause is not None:
-        if "operator torchvision::" in str(cause):
-            return (
-                "Expected torchvision to be built for the PyTorch that is installed, but its "
-                "operators do not load. Install the two releases that belong together, or remove "
-                "it: pip uninstall torchvision."
-            )
-        cause = cause.__cause__ or cause.__context__
-    return None
+    missing = _missing(error)
+    if (extra := missing_extra(missing, command)) is not None:
+        return (
+            f"Expected the package {missing!r} to be installed, but it is not. Run "
+            f"{how_to_install(extra)}."
+        )
+    first = _causes(error)[-1]
+    importing = list(_importing(first))
+    if not importing:
+        return None
+    failing = importing[-1]
+    wanted = next((name for one in _causes(error) for name in _importing(one)), failing)
+    reason = " ".join(str(first).split()).rstrip(".") or "nothing"
+    return (
+        f"Expected to import the package {failing}{_version(failing)}"
+        f"{f', which {wanted} needs,' if wanted != failing else ''} for {what}, but it raises "
+        f"{type(first).__name__}: {reason}. It does not fit another package here, such as PyTorch"
+        f"{_version('torch')}: install a build that does, or uninstall it if you do not need it."
+    )
+
+
+def _missing(error: BaseException) -> str:
+    """Return the package that an error says is not installed; `""` if it says something else."""
+    first = _causes(error)[-1]
+    return (first.name or "") if isinstance(first, ModuleNotFoundError) else ""
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error and what it was raised from, the first of them last."""
+    chain = [error]
+    while (before := chain[-1].__cause__) is not None and before not in chain:
+        chain.append(before)
+    return chain
+
+
+def _importing(error: BaseException) -> Iterator[str]:
+    """Yield the packages of others whose modules were being imported at an error, in order."""
+    for frame, _ in walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        installed = {"site-packages", "dist-packages"} & {*Path(frame.f_code.co_filename).parts}
+        if frame.f_code.co_name == "<module>" and installed and package != "disinherit":
+            yield package
+
+
+def _version(package: str) -> str:
+    try:
+        return f" {version(package)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def how_to_install(extra: str) -> str:

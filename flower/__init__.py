@@ -22,7 +22,7 @@ try:
     from disinherit.flower.recording import unlearnable
     from disinherit.flower.requests_to_forget import forget
     from disinherit.flower.result_lines import result_lines
-except ModuleNotFoundError as error:
+except Exception as error:
     raise explained(error, __name__) from None
 
 __all__ = ["OwnerApp", "forget", "owner_app", "result_lines", "unlearnable"]

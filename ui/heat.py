@@ -24,7 +24,7 @@ def heat_map(path: Path) -> Mapping[str, Any]:
     try:
         state = path.stat()
         return _read(path, state.st_mtime_ns, state.st_size)
-    except (DisinheritError, ModuleNotFoundError) as error:
+    except (DisinheritError, ImportError) as error:
         return {"problem": str(error)}
     except OSError as error:
         return {"problem": f"Expected to read {str(path)!r}, but: {error.strerror}."}
@@ -36,13 +36,13 @@ def _read(path: Path, changed: int, size: int) -> Mapping[str, Any]:
 
     Raises:
         NotFoundError: if the file holds no finished cells.
-        ModuleNotFoundError: if what computes intervals is not installed.
+        ImportError: if what computes intervals is not installed.
     """
     try:
         # Imported here: only benchmarks need it.
         from disinherit.simulations.bench.means import summarise
         from disinherit.simulations.bench.report.heat import FIGURES, FULL, case_map, shade
-    except ModuleNotFoundError as error:
+    except Exception as error:
         raise explained(error, "heat maps of benchmarks") from None
     try:
         cells = [load_json(line) for line in path.read_text("utf-8").splitlines()]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
-from disinherit.common.extras import how_to_install
+from disinherit.common.extras import how_to_install, import_problem
 from disinherit.common.models.heads import find_head
 
 PACKAGES = ("torchvision", "timm")
@@ -43,6 +43,8 @@ def vision_features(name: str, input_shape: tuple[int, ...]) -> tuple[nn.Module,
             f"{how_to_install('vision')}."
         ) from error
     except Exception as error:  # what the packages raise for an unknown name or size
+        if (line := import_problem(error, f"network {name!r}")) is not None:
+            raise InputError(line) from error
         reason = " ".join(str(error).split())
         raise InputError(
             f"Expected a classifier of {package} for images {list(input_shape)}, but got {name!r}: "

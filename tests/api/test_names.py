@@ -250,6 +250,6 @@ def test_a_missing_package_is_named_with_how_to_get_it() -> None:
         "except ModuleNotFoundError as error: print(error)"
     )
     assert run(code) == (
-        "Expected the package sqlalchemy for disinherit.CoordinatorStore: `pip install '.[server]'`"
-        " in a checkout of Disinherit."
+        "Expected the package 'sqlalchemy' to be installed, but it is not. Run `pip install "
+        "'.[server]'` in a checkout of Disinherit."
     )

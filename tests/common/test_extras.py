@@ -1,0 +1,91 @@
+"""Packages that are missing or fail at their import: one line says which, why, what to do."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from disinherit.cli.main import run
+from disinherit.common.extras import explained, import_problem
+
+BROKEN = "raise RuntimeError('operator broken::nms does not exist.')"
+NEEDING = "import broken_build"
+LAZY = """
+def __getattr__(name):
+    try:
+        import broken_build
+    except RuntimeError as error:
+        raise ModuleNotFoundError("Could not import module " + name) from error
+"""
+
+
+@pytest.fixture(autouse=True)
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three packages: one that fails, one that imports it, and one that does so when it is used."""
+    site = tmp_path / "site-packages"
+    for name, text in (("broken_build", BROKEN), ("needing", NEEDING), ("lazy", LAZY)):
+        (site / name).mkdir(parents=True)
+        (site / name / "__init__.py").write_text(text)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(str(site))
+    return site
+
+
+def raised(code: str) -> Exception:
+    try:
+        exec(code, {})
+    except Exception as error:
+        return error
+    raise AssertionError(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        ("import broken_build", "Expected to import the package broken_build for bench, but"),
+        ("import needing", "the package broken_build, which needing needs, for bench, but"),
+        ("import lazy; lazy.LlamaForCausalLM", "the package broken_build for bench, but"),
+    ],
+)
+def test_a_package_that_fails_is_named_with_its_reason(code: str, named: str) -> None:
+    line = import_problem(raised(code), "bench")
+    assert line is not None
+    assert named in line
+    assert "it raises RuntimeError: operator broken::nms does not exist. It does not fit" in line
+    assert "install a build that does, or uninstall it" in line
+
+
+def test_other_errors_are_nobody_s_import() -> None:
+    code = "try:\n import broken_build\nexcept RuntimeError:\n raise ValueError from None"
+    for error in (raised("1 / 0"), raised("import not_there_at_all"), raised(code)):
+        assert import_problem(error, "bench") is None
+        assert explained(error, "bench") is error
+
+
+def test_public_names_raise_an_import_error() -> None:
+    error = explained(raised("import needing"), "disinherit.huggingface")
+    assert isinstance(error, ImportError)
+    assert not isinstance(error, ModuleNotFoundError)
+    assert "disinherit.huggingface" in str(error)
+
+
+def test_a_command_says_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def use(*_: object) -> None:
+        import needing  # type: ignore[import-not-found]  # noqa: F401
+
+    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", use)
+    assert run(["demo", "--out", "never-made"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: Expected to import the package broken_build, which needing")
+    assert printed.count("\n") == 1
+
+
+def test_our_own_faults_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", fail)
+    with pytest.raises(ZeroDivisionError):
+        run(["demo", "--out", "never-made"])
