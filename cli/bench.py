@@ -162,7 +162,7 @@ def family(
     from disinherit.simulations.family.page import read_figures, render
 
     if seeds:
-        from disinherit.simulations.family.running import measure
+        from disinherit.simulations.family.measurement import measure
 
         with progress() as say:
             asked = request or []

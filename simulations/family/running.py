@@ -1,6 +1,5 @@
 """One run of the family benchmark: requests, methods, members and what they give away."""
 
-import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,9 +12,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.curvature.ekfac import Curvature, as_tensors, from_tensors
-from disinherit.common.errors import DataError
-from disinherit.common.files import write_atomic
-from disinherit.common.models.devices import described, is_accelerator, pick_device, wait_for
+from disinherit.common.models.devices import described, is_accelerator, wait_for
 from disinherit.simulations.family.authors import Author
 from disinherit.simulations.family.campaign import measure_curvature
 from disinherit.simulations.family.corpus import Corpus, ids_of, make_corpus
@@ -32,15 +29,14 @@ from disinherit.simulations.family.members import (
 )
 from disinherit.simulations.family.method_figures import member_figures
 from disinherit.simulations.family.methods import METHODS
-from disinherit.simulations.family.page import RETRAINED, read_figures
+from disinherit.simulations.family.page import RETRAINED
 from disinherit.simulations.family.panel import Panel, truth_ratios
 from disinherit.simulations.family.problem import make_problem
-from disinherit.simulations.report.build import environment
 
 _GONE, _KEPT = 10, 20
 """Most authors to forget, and most others, whom the panel asks about."""
 
-_NOTHING: Mapping[str, Any] = {"requests": {}}
+NOTHING: Mapping[str, Any] = {"requests": {}}
 """Figures of a seed of which nothing was measured."""
 
 
@@ -63,79 +59,6 @@ QUICK_PLAN = FamilyPlan(QUICK, {"one author": 1, "eight authors": 8})
 FULL_PLAN = FamilyPlan(
     FULL, {"one author": 1, "twenty authors": 20, "a contributor of fifty authors": 50}
 )
-
-
-def measure(
-    file: Path,
-    seeds: Sequence[int],
-    say: Callable[[str], None],
-    *,
-    quick: bool,
-    work: Path | None = None,
-    only: Collection[str] = (),
-    device: str = "cpu",
-) -> dict[str, Any]:
-    """Run the benchmark on one thread for each seed, and store each cell when it is measured.
-
-    Cells that the file has, with all members, are not measured again.
-
-    Args:
-        file: JSON file of the figures.
-        seeds: of the runs.
-        say: is told what is going on.
-        quick: whether to take the small family.
-        work: folder for what is finished of a seed; a run that was stopped goes on from there.
-        only: names of the requests to measure; all of the family's without any.
-        device: where to compute, as `pick_device` takes it.
-
-    Returns:
-        `environment`, and `runs`, the figures of each seed.
-
-    Raises:
-        DataError: if the real texts are not there, the file or folder is of another family or
-            device, or it has no such request.
-        InputError: if the device is not here.
-    """
-    plan = QUICK_PLAN if quick else FULL_PLAN
-    for name in only:
-        if name not in plan.requests:
-            raise DataError(
-                f"Expected requests among {', '.join(map(repr, plan.requests))}, but got {name!r}."
-            )
-    measured: dict[str, Any] = {"environment": environment(device), "runs": []}
-    if file.exists():
-        here, measured = measured["environment"]["device"], read_figures(file)
-        if (there := measured["environment"].get("device", "?")) != here:
-            raise DataError(
-                f"Expected figures measured on {here} in {file}, but got some on {there}. Name "
-                "another file."
-            )
-    if known := {one["authors"] for one in measured["runs"]} - {plan.size.authors}:
-        raise DataError(
-            f"Expected figures of families of {plan.size.authors} authors in {file}, but got some "
-            f"of {min(known)}. Name another file."
-        )
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for seed in seeds:
-            same = [one for one in measured["runs"] if one["seed"] == seed]
-            earlier: Mapping[str, Any] = same[0] if same else _NOTHING
-            if not lacking(earlier, plan, only):
-                continue
-            told = partial(_say, say, f"seed {seed}")
-            store = partial(_store, file, measured)
-            done = finished(work, plan, seed, pick_device(device))
-            run(plan, seed, told, done, known=earlier, store=store, only=only)
-    finally:
-        torch.set_num_threads(threads)
-    return measured
-
-
-def _store(file: Path, measured: dict[str, Any], found: Mapping[str, Any]) -> None:
-    others = [one for one in measured["runs"] if one["seed"] != found["seed"]]
-    measured["runs"] = sorted([*others, found], key=lambda one: one["seed"])
-    write_atomic(file, (json.dumps(measured, indent=1) + "\n").encode())
 
 
 def finished(
@@ -189,7 +112,7 @@ def run(
     say: Callable[[str], None],
     done: Finished,
     *,
-    known: Mapping[str, Any] = _NOTHING,
+    known: Mapping[str, Any] = NOTHING,
     store: Callable[[dict[str, Any]], None] = lambda found: None,
     only: Collection[str] = (),
 ) -> dict[str, Any]:
@@ -227,7 +150,7 @@ def run(
     for name, methods in lacking(found, plan, only).items():
         request = _Asked(
             corpus, family, curvature, name, _chosen(corpus, plan.requests[name]), seed,
-            partial(_say, say, name), done,
+            prefixed(say, name), done,
         )  # fmt: skip
         rows = dict(earlier.get(name, {}).get("rows", {}))
         retrained = request.retrained()
@@ -248,8 +171,9 @@ def run(
     return found
 
 
-def _say(say: Callable[[str], None], name: str, step: str) -> None:
-    say(f"{name}: {step}")
+def prefixed(say: Callable[[str], None], name: str) -> Callable[[str], None]:
+    """Return what tells a step with a name before it."""
+    return lambda step: say(f"{name}: {step}")
 
 
 def _curvature(corpus: Corpus, family: Family, done: Finished) -> Curvature:

@@ -18,12 +18,13 @@ from disinherit.simulations.family.campaign import measure_curvature
 from disinherit.simulations.family.corpus import ids_of, make_corpus
 from disinherit.simulations.family.keeping import Finished
 from disinherit.simulations.family.language_model import CPU, Weights, moved
+from disinherit.simulations.family.measurement import measure
 from disinherit.simulations.family.members import Size, build, data_of
 from disinherit.simulations.family.method_figures import member_figures
 from disinherit.simulations.family.methods import METHODS
 from disinherit.simulations.family.panel import Panel
 from disinherit.simulations.family.problem import make_problem
-from disinherit.simulations.family.running import FamilyPlan, finished, measure
+from disinherit.simulations.family.running import FamilyPlan, finished
 from tests.support.other_device import PLACE, other_device
 
 pytestmark = [

@@ -11,10 +11,11 @@ from bitsandbytes import functional as rounding
 
 from disinherit.common.errors import DataError
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER
-from disinherit.simulations.family import running
+from disinherit.simulations.family import measurement, running
 from disinherit.simulations.family.corpus import ids_of, make_corpus
 from disinherit.simulations.family.keeping import Finished
 from disinherit.simulations.family.language_model import batches, load, make_network, state
+from disinherit.simulations.family.measurement import measure
 from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size, build, derive
 from disinherit.simulations.family.methods import METHODS, handed_down, replayed_root
 from disinherit.simulations.family.page import RETRAINED, render
@@ -24,7 +25,6 @@ from disinherit.simulations.family.running import (
     FamilyPlan,
     finished,
     lacking,
-    measure,
     run,
 )
 
@@ -165,7 +165,7 @@ def test_cells_that_were_measured_are_not_measured_again(
         store({"seed": seed, "authors": plan.size.authors, "requests": requests})
 
     monkeypatch.setattr(running, "METHODS", METHODS)
-    monkeypatch.setattr(running, "run", remember)
+    monkeypatch.setattr(measurement, "run", remember)
     everything = {name: [RETRAINED, *METHODS] for name in QUICK_PLAN.requests}
     file = tmp_path / "family.json"
     measure(file, [1], print, quick=True)
