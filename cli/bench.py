@@ -151,6 +151,10 @@ def family(
         typer.Option(help="Measure this request only, such as 'twenty authors'. Repeat."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda:0, ...")] = "cpu",
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Requests at the same time; one per core by default, one on a GPU."),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Measure a family of language models: fine-tunes, adapters, merges, quantised copies.
@@ -166,7 +170,11 @@ def family(
 
         with progress() as say:
             asked = request or []
-            measure(out, range(seeds), say, quick=quick, work=work, only=asked, device=device)
+            at_once = jobs or ((os.cpu_count() or 1) if device == "cpu" else 1)
+            measure(
+                out, range(seeds), say,
+                quick=quick, work=work, only=asked, device=device, jobs=at_once,
+            )  # fmt: skip
     measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())

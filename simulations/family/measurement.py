@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from disinherit.common.errors import DataError
+from disinherit.common.errors import DataError, InputError
 from disinherit.common.files import write_atomic
 from disinherit.common.models.devices import pick_device
 from disinherit.simulations.family.page import read_figures
+from disinherit.simulations.family.processes import run_in_processes
 from disinherit.simulations.family.running import (
     FULL_PLAN,
     NOTHING,
@@ -33,8 +34,9 @@ def measure(
     work: Path | None = None,
     only: Collection[str] = (),
     device: str = "cpu",
+    jobs: int = 1,
 ) -> dict[str, Any]:
-    """Run the benchmark on one thread for each seed, and store each cell when it is measured.
+    """Run the benchmark seed by seed, with one thread a process, and store each cell when measured.
 
     Cells that the file has, with all members, are not measured again.
 
@@ -46,6 +48,7 @@ def measure(
         work: folder for what is finished of a seed; a run that was stopped goes on from there.
         only: names of the requests to measure; all of the family's without any.
         device: where to compute, as `pick_device` takes it.
+        jobs: requests that are measured at the same time, each in a process of its own.
 
     Returns:
         `environment`, and `runs`, the figures of each seed.
@@ -53,8 +56,11 @@ def measure(
     Raises:
         DataError: if the real texts are not there, the file or folder is of another family or
             device, or it has no such request.
-        InputError: if the device is not here.
+        CampaignError: if a process was killed.
+        InputError: if the device is not here, or jobs is not positive.
     """
+    if jobs < 1:
+        raise InputError(f"Expected jobs >= 1, but got {jobs}.")
     plan = QUICK_PLAN if quick else FULL_PLAN
     for name in only:
         if name not in plan.requests:
@@ -85,7 +91,8 @@ def measure(
             tell = prefixed(say, f"seed {seed}")
             store = partial(_store, file, measured)
             done = finished(work, plan, seed, pick_device(device))
-            run(plan, seed, tell, done, known=earlier, store=store, only=only)
+            start = run if jobs == 1 else partial(run_in_processes, jobs=jobs)
+            start(plan, seed, tell, done, known=earlier, store=store, only=only)
     finally:
         torch.set_num_threads(threads)
     return measured

@@ -202,6 +202,9 @@ def descended_root(problem: FamilyProblem) -> Weights:
     return state(network)
 
 
+EKFAC = "change: EK-FAC"
+"""The method that needs the curvature of the base."""
+
 METHODS: Mapping[str, Method] = {
     "no-op": untouched,
     "gradient ascent": partial(one_by_one, unlearn=partial(ascend, loss=ascent, keeps=False)),
@@ -211,7 +214,7 @@ METHODS: Mapping[str, Method] = {
     "MSA": partial(one_by_one, unlearn=subtract_state),
     "Fisher information, inherited": dampened,
     "change: gradient difference": partial(handed_down, root=descended_root),
-    "change: EK-FAC": partial(handed_down, root=step_root),
+    EKFAC: partial(handed_down, root=step_root),
     "change: replay": partial(handed_down, root=replayed_root),
     "change: replay, repair": partial(handed_down, root=replayed_root, repairs=True),
 }

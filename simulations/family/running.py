@@ -28,7 +28,7 @@ from disinherit.simulations.family.members import (
     data_of,
 )
 from disinherit.simulations.family.method_figures import member_figures
-from disinherit.simulations.family.methods import METHODS
+from disinherit.simulations.family.methods import EKFAC, METHODS
 from disinherit.simulations.family.page import RETRAINED
 from disinherit.simulations.family.panel import Panel, truth_ratios
 from disinherit.simulations.family.problem import make_problem
@@ -106,6 +106,39 @@ def _is_whole(cell: Mapping[str, Any] | None) -> bool:
     return cell is not None and list(cell["members"]) == list(MEMBERS)
 
 
+def prepare(
+    plan: FamilyPlan,
+    seed: int,
+    say: Callable[[str], None],
+    done: Finished,
+    *,
+    known: Mapping[str, Any] = NOTHING,
+    only: Collection[str] = (),
+) -> dict[str, Any]:
+    """Train a family, and compute the curvature of its base where a request lacks what needs it.
+
+    Args:
+        plan: what is to be measured.
+        seed: of authors, texts and order of training.
+        say: is told what is going on.
+        done: what is finished of it, and where to compute.
+        known: figures of the seed that are there.
+        only: names of the requests to measure; all without any.
+
+    Returns:
+        Figures of the seed: those of the training, and the requests that `known` has.
+
+    Raises:
+        DataError: if the real texts are not there.
+    """
+    corpus, family = _trained(plan, seed, say, done)
+    found = _described(plan, seed, family, known)
+    if any(EKFAC in methods for methods in lacking(found, plan, only).values()):
+        say("the curvature of its base")
+        _curvature(corpus, family, done)
+    return found
+
+
 def run(
     plan: FamilyPlan,
     seed: int,
@@ -134,18 +167,9 @@ def run(
     Raises:
         DataError: if the real texts are not there.
     """
-    corpus = make_corpus(plan.size.authors, seed, plan.texts)
-    say("training the family")
-    family = done.family("whole", lambda: build(corpus, plan.size, seed, device=done.device))
+    corpus, family = _trained(plan, seed, say, done)
     earlier = known["requests"]
-    found: dict[str, Any] = {
-        "seed": seed,
-        "authors": plan.size.authors,
-        "parameters": sum(value.numel() for value in family.weights["base"].values()),
-        "training_seconds": family.seconds,
-        "training_cpu_seconds": family.cpu_seconds,
-        "requests": {name: earlier[name] for name in plan.requests if name in earlier},
-    }
+    found = _described(plan, seed, family, known)
     curvature = cache(partial(_curvature, corpus, family, done))  # of the base, for all requests
     for name, methods in lacking(found, plan, only).items():
         request = _Asked(
@@ -169,6 +193,28 @@ def run(
             }
             store(found)
     return found
+
+
+def _trained(
+    plan: FamilyPlan, seed: int, say: Callable[[str], None], done: Finished
+) -> tuple[Corpus, Family]:
+    corpus = make_corpus(plan.size.authors, seed, plan.texts)
+    say("training the family")
+    return corpus, done.family("whole", lambda: build(corpus, plan.size, seed, device=done.device))
+
+
+def _described(
+    plan: FamilyPlan, seed: int, family: Family, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    earlier = known["requests"]
+    return {
+        "seed": seed,
+        "authors": plan.size.authors,
+        "parameters": sum(value.numel() for value in family.weights["base"].values()),
+        "training_seconds": family.seconds,
+        "training_cpu_seconds": family.cpu_seconds,
+        "requests": {name: earlier[name] for name in plan.requests if name in earlier},
+    }
 
 
 def prefixed(say: Callable[[str], None], name: str) -> Callable[[str], None]:

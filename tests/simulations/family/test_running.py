@@ -20,6 +20,7 @@ from disinherit.simulations.family.members import MEMBERS, TRAINED, Family, Size
 from disinherit.simulations.family.methods import METHODS, handed_down, replayed_root
 from disinherit.simulations.family.page import RETRAINED, render
 from disinherit.simulations.family.problem import make_problem
+from disinherit.simulations.family.processes import run_in_processes
 from disinherit.simulations.family.running import (
     QUICK_PLAN,
     FamilyPlan,
@@ -27,6 +28,7 @@ from disinherit.simulations.family.running import (
     lacking,
     run,
 )
+from tests.support.head_census import AT_START
 
 pytestmark = [
     pytest.mark.skipif(not SYSTEM_FOLDER.exists(), reason="needs the package fortunes"),
@@ -213,6 +215,32 @@ def test_the_figures_of_other_cells_stay(
     assert after["no-op"] == rows["no-op"]
     again = figures["requests"]["one author"]["rows"]["change: replay"]
     assert after["change: replay"]["members"] == again["members"]
+
+
+def test_requests_in_processes_have_the_same_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, figures: dict[str, Any]
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(AT_START)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    plan = FamilyPlan(TINY, {"one author": 1, "two authors": 2}, texts=10)
+    there = {key: {"members": dict.fromkeys(MEMBERS)} for key in (RETRAINED, *METHODS)}
+    del there["no-op"]
+    known = {"requests": {name: {"rows": dict(there)} for name in plan.requests}}
+    said: list[str] = []
+    stored: list[dict[str, Any]] = []
+    run_in_processes(
+        plan, 0, said.append, Finished(None), known=known, store=stored.append, only=(), jobs=2
+    )
+    assert len(stored) == 2
+    assert list(stored[-1]["requests"]) == ["one author", "two authors"]
+    one, two = (stored[-1]["requests"][name] for name in plan.requests)
+    assert list(one["rows"]) == [RETRAINED, *METHODS]
+    expected = figures["requests"]["one author"]["rows"]["no-op"]
+    assert _without_seconds(one["rows"]["no-op"]) == _without_seconds(expected)
+    assert two["authors"] == 2
+    assert two["rows"]["no-op"]["members"] != one["rows"]["no-op"]["members"]
+    assert {"training the family", "one author: no-op", "two authors: no-op"} <= {*said}
+    assert "the curvature of its base" not in said  # which no lacking method needs
 
 
 def test_the_page_says_what_was_not_measured(figures: dict[str, Any]) -> None:
