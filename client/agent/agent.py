@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from functools import partial
 from typing import Self
 
@@ -112,10 +113,19 @@ def run_until_signal(config: AgentConfig, identity: Identity, open_owner: OpenOw
         InputError: if the factory opens another owner's models.
         StoreError: if the state folder cannot be used.
     """
-    # A pipe: a signal handler must not touch locks that the interrupted code may hold.
-    reading, writing = os.pipe()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(writing, b"."))
+    wait = expect_signal()
     _warm_up(config, open_owner)
     with Agent(config, identity, open_owner):
-        os.read(reading, 1)
+        wait()
+
+
+def expect_signal() -> Callable[[], object]:
+    """Take SIGTERM and SIGINT from now on; return the function that waits until one has come."""
+    # Written to by the interpreter at once, in whichever thread: a handler in Python runs in the
+    # main thread only, which a signal to another thread does not wake.
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return lambda: os.read(reading, 1)

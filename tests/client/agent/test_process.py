@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +24,18 @@ from tests.support.owner import LABELS, PointsOwner
 
 CHUNK = 100
 """Bytes: also what arrives in a second, slow enough to be caught in the middle."""
+
+SIGNALLED = """
+import signal, threading, time
+from disinherit.client.agent.agent import expect_signal
+def send():
+    time.sleep(0.5)
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+wait = expect_signal()
+threading.Thread(target=send).start()
+wait()
+"""
+"""A SIGTERM that another thread gets than the one that waits."""
 
 
 @pytest.fixture
@@ -131,3 +145,7 @@ def test_what_an_agent_writes_only_its_user_reads(side: AgentsSide) -> None:
     made += (side.root / "state-anna").rglob("*")
     assert {"index.db", "agent.key"} <= {path.name for path in made}
     assert [path for path in made if path.stat().st_mode & 0o077] == []
+
+
+def test_an_agent_stops_whichever_of_its_threads_gets_the_signal() -> None:
+    assert subprocess.run([sys.executable, "-c", SIGNALLED], timeout=120).returncode == 0
