@@ -1,29 +1,25 @@
 """Limits on concurrent calls: per owner for agents, per address for enrolment."""
 
-from collections.abc import Iterable, Mapping
-from typing import cast
-
 import grpc
 
 from disinherit.common import limits
 from disinherit.common.limits import Limit
 from disinherit.server.agents.authority import OWNER_URN
-from disinherit.server.ports.doors import Continuation, Door, Handler, Watchdog, host_of
+from disinherit.server.ports.doors import Handler, host_of
+from disinherit.server.ports.gates import AsyncContext, AsyncContinuation, Gate
 
 
-def certified(context: grpc.ServicerContext, name: str) -> tuple[bytes, ...]:
+def certified(context: AsyncContext, name: str) -> tuple[bytes, ...]:
     """Return a property of a caller's certificate.
 
     Args:
         context: the call's context.
         name: gRPC's name of the property.
     """
-    # types-grpcio declares bytes; gRPC returns several values.
-    properties = cast("Mapping[str, Iterable[bytes]]", context.auth_context())
-    return tuple(properties.get(name, ()))
+    return tuple(context.auth_context().get(name, ()))
 
 
-def owner_of(context: grpc.ServicerContext) -> str:
+async def owner_of(context: AsyncContext) -> str:
     """Return the owner named in the caller's certificate.
 
     Aborts a call without an agent's certificate.
@@ -34,14 +30,14 @@ def owner_of(context: grpc.ServicerContext) -> str:
     names = certified(context, "x509_subject_alternative_name")
     owners = [name.decode() for name in names if name.startswith(OWNER_URN.encode())]
     if len(owners) != 1:
-        context.abort(
+        await context.abort(
             grpc.StatusCode.UNAUTHENTICATED,
             "Expected an agent's certificate, but got none. Enrol first: disinherit agent --enrol.",
         )
     return owners[0].removeprefix(OWNER_URN)
 
 
-class AgentDoors(grpc.ServerInterceptor):
+class AgentGates(grpc.aio.ServerInterceptor):
     """Limits per owner: streams of agents, and their downloads.
 
     Args:
@@ -49,41 +45,34 @@ class AgentDoors(grpc.ServerInterceptor):
     """
 
     def __init__(self, agents: int) -> None:
-        watchdog = Watchdog(limits.GREETING.most)
         most = Limit("agents", agents, "agents", "agents connected at a time")
-        self._serves = Door("agents", most, limits.OWNER_SERVES, watchdog, "streams")
-        self._rest = Door("fetches", limits.FETCHES, limits.OWNER_FETCHES, watchdog)
+        self._serves = Gate(most, limits.OWNER_SERVES, "streams")
+        self._rest = Gate(limits.FETCHES, limits.OWNER_FETCHES)
 
-    def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    async def intercept_service(
+        self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Put a door before the handler of a call."""
-        handler = continuation(details)
+        """Put a gate before the handler of a call."""
+        handler = await continuation(details)
         if handler is None:
             return None
-        door = self._serves if handler.request_streaming else self._rest
-        return door.guard(handler, owner_of)
-
-    def close(self) -> None:
-        """Let all threads end."""
-        self._serves.close()
-        self._rest.close()
+        gate = self._serves if handler.request_streaming else self._rest
+        return gate.guard(handler, owner_of)
 
 
-class EnrolmentDoor(grpc.ServerInterceptor):
+class EnrolmentGate(grpc.aio.ServerInterceptor):
     """Limits per address: callers have no certificate yet."""
 
     def __init__(self) -> None:
-        watchdog = Watchdog(limits.GREETING.most)
-        self._door = Door("enrolment", limits.ENROLMENTS, limits.HOST_ENROLMENTS, watchdog)
+        self._gate = Gate(limits.ENROLMENTS, limits.HOST_ENROLMENTS)
 
-    def intercept_service(
-        self, continuation: Continuation, details: grpc.HandlerCallDetails
+    async def intercept_service(
+        self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails
     ) -> "Handler | None":
-        """Put the door before the handler of a call."""
-        handler = continuation(details)
-        return None if handler is None else self._door.guard(handler, host_of)
+        """Put the gate before the handler of a call."""
+        handler = await continuation(details)
+        return None if handler is None else self._gate.guard(handler, _host)
 
-    def close(self) -> None:
-        """Let all threads end."""
-        self._door.close()
+
+async def _host(context: AsyncContext) -> str:
+    return host_of(context)

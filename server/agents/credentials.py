@@ -3,12 +3,16 @@
 gRPC fetches the certificate at every handshake; open connections continue.
 """
 
+import time
 from collections.abc import Callable
 from typing import cast
 
 import grpc
 
 from disinherit.server.agents.authority import CertificateAuthority, KeyPair
+
+_LOOK_SECONDS = 60.0
+"""Interval of looking whether a certificate is due: it reads files, and there are handshakes."""
 
 
 class OwnIdentity:
@@ -23,11 +27,15 @@ class OwnIdentity:
         self._authority = authority
         self._hosts = hosts
         self._pair = authority.issue_server(hosts)
+        self._looked = time.monotonic()
 
     def __call__(self) -> KeyPair:
         """Return the current pair."""
-        if self._authority.is_due(self._pair.certificate):
-            self._pair = self._authority.issue_server(self._hosts)
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_SECONDS:
+            self._looked = now
+            if self._authority.is_due(self._pair.certificate):
+                self._pair = self._authority.issue_server(self._hosts)
         return self._pair
 
 

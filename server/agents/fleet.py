@@ -75,8 +75,9 @@ class Fleet:
         self.hub = Hub(arrived)
         self.blobs = Blobs()
         self.transport = AgentTransport(self.hub, self.blobs)
+        self._servicer = AgentsServicer(self.hub, self.blobs, self.enrolment)
         self.server = AgentsServer(
-            AgentsServicer(self.hub, self.blobs, self.enrolment),
+            self._servicer,
             OwnIdentity(authority, tuple(settings.hosts)),
             authority.trusted,
             settings.listen,
@@ -104,4 +105,5 @@ class Fleet:
         self._sweep.stop()
         self._counting.stop()
         self.server.stop()
+        self._servicer.close()
         self._attendance.keep({})

@@ -5,12 +5,11 @@ reconnects gets its open tasks again.  Handlers are idempotent, so repetition is
 """
 
 import logging
-import queue
 import threading
 import time
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from disinherit.common.limits import ANSWER
@@ -52,37 +51,52 @@ class Session:
         key: SHA-256 of its public key.
         peer: its address, for the log.
         details: what it says of itself.
+        wake: called from any thread when there are tasks, or when the session is closed.
 
     Attributes:
         parts: task id -> data received so far.
         replaced: whether another connection of the same owner took over.
         refused: whether its certificate was revoked.
+        closed: whether no tasks follow those that `taken` has not returned yet.
     """
 
     def __init__(
-        self, owner: str, key: str = "", peer: str = "", details: Details = _SILENT
+        self,
+        owner: str,
+        key: str = "",
+        peer: str = "",
+        details: Details = _SILENT,
+        wake: Callable[[], object] = lambda: None,
     ) -> None:
         self.owner = owner
         self.key = key
         self.peer = peer
         self.details = details
-        self._outgoing: queue.SimpleQueue[pb.AgentTask | None] = queue.SimpleQueue()
+        self._wake = wake
+        self._outgoing: deque[pb.AgentTask] = deque()
+        self._woken = False
         self.parts: dict[str, bytearray] = {}
         self.replaced = False
         self.refused = False
+        self.closed = False
 
     def send(self, task: pb.AgentTask) -> None:
         """Queue a task."""
-        self._outgoing.put(task)
+        self._outgoing.append(task)
+        if not self._woken:
+            self._woken = True
+            self._wake()
 
     def close(self) -> None:
-        """Let `tasks` end."""
-        self._outgoing.put(None)
+        """Have the connection end."""
+        self.closed = True
+        self._wake()
 
-    def tasks(self) -> Iterator[pb.AgentTask]:
-        """Yield queued tasks until the session is closed."""
-        while (task := self._outgoing.get()) is not None:
-            yield task
+    def taken(self) -> Iterator[pb.AgentTask]:
+        """Yield the queued tasks; `wake` is called for those that come later."""
+        self._woken = False
+        while self._outgoing:
+            yield self._outgoing.popleft()
 
 
 class Hub:
@@ -100,6 +114,8 @@ class Hub:
         self._waiting: dict[str, _Waiting] = {}
         self._open: defaultdict[str, dict[str, pb.AgentTask]] = defaultdict(dict)
         self._downloads: dict[str, MeasuredDownload] = {}
+        # The answer of `present`, until it changes.
+        self._present: Mapping[str, Details] | None = None
 
     def away(self, owner: str) -> float:
         """Return the seconds since an owner's agent disconnected; 0 if it is connected."""
@@ -109,51 +125,55 @@ class Hub:
             left = self._left.get(owner)
             return float("inf") if left is None else time.monotonic() - left
 
-    def sessions(self) -> list[Session]:
-        """Return the open sessions."""
-        with self._lock:
-            return list(self._sessions.values())
+    def sessions(self, owners: Iterable[str] | None = None) -> list[Session]:
+        """Return the open sessions.
 
-    def present(self) -> dict[str, Details]:
-        """Return the owners of connected agents, with what is known of them."""
+        Args:
+            owners: only those of these; `None` for all.
+        """
         with self._lock:
-            downloads = self._downloads
-            return {
-                owner: replace(session.details, download=downloads[owner])
-                if owner in downloads
-                else session.details
-                for owner, session in self._sessions.items()
-            }
+            if owners is None:
+                return list(self._sessions.values())
+            return [self._sessions[owner] for owner in owners if owner in self._sessions]
+
+    def present(self) -> Mapping[str, Details]:
+        """Return the owners of connected agents, with what is known of them.
+
+        It is the same object as before if nothing has changed: nobody need compare all agents.
+        """
+        with self._lock:
+            if self._present is None:
+                self._present = {
+                    owner: self._detailed(session) for owner, session in self._sessions.items()
+                }
+            return self._present
+
+    def _detailed(self, session: Session) -> Details:
+        download = self._downloads.get(session.owner)
+        return session.details if download is None else replace(session.details, download=download)
 
     def measured(self, owner: str, download: MeasuredDownload) -> None:
         """Take in how long an owner's agent took for a long download."""
         with self._lock:
             self._downloads[owner] = download
+            self._present = None
 
     def open_tasks(self) -> int:
         """Return the number of tasks that agents have not answered yet."""
         with self._lock:
             return len(self._waiting)
 
-    def connect(
-        self, owner: str, key: str = "", peer: str = "", details: Details = _SILENT
-    ) -> Session:
-        """Open a session for an owner's agent; it replaces an earlier one.
+    def connect(self, session: Session) -> None:
+        """Open a session, with the agent's open tasks; it replaces an earlier one of the owner.
 
         Args:
-            owner: the owner named in its certificate.
-            key: SHA-256 of its public key.
-            peer: its address, for the log.
-            details: what it says of itself.
-
-        Returns:
-            The session, with the agent's open tasks queued again.
+            session: of the agent.
         """
-        session = Session(owner, key, peer, details)
         with self._lock:
-            old = self._sessions.get(owner)
-            self._sessions[owner] = session
-            for task in self._open.get(owner, {}).values():
+            old = self._sessions.get(session.owner)
+            self._sessions[session.owner] = session
+            self._present = None
+            for task in self._open.get(session.owner, {}).values():
                 session.send(task)
         if old is not None:
             old.replaced = True
@@ -161,21 +181,20 @@ class Hub:
             # One agent that reconnects logs this once; two competing agents log it for ever.
             _LOG.warning(
                 "another agent took over owner=%s peer=%s before=%s key_sha256=%s",
-                owner,
-                peer or "unknown",
+                session.owner,
+                session.peer or "unknown",
                 old.peer or "unknown",
-                key or "unknown",
+                session.key or "unknown",
             )
         else:
             _LOG.info(
                 "agent connected owner=%s peer=%s release=%s",
-                owner,
-                peer or "unknown",
-                details.release or "unknown",
-                extra={"event": "owner_online", "owner": owner},
+                session.owner,
+                session.peer or "unknown",
+                session.details.release or "unknown",
+                extra={"event": "owner_online", "owner": session.owner},
             )
-        self._arrived(owner)
-        return session
+        self._arrived(session.owner)
 
     def leave(self, session: Session) -> None:
         """End a session; if it was replaced, the new one stays."""
@@ -183,6 +202,7 @@ class Hub:
             left = self._sessions.get(session.owner) is session
             if left:
                 del self._sessions[session.owner]
+                self._present = None
                 self._left[session.owner] = time.monotonic()
         session.close()
         if left:

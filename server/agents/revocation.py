@@ -12,15 +12,17 @@ import logging
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from disinherit.common.errors import KeyRefusedError, StoreError
 from disinherit.server.agents.hub import Hub
 from disinherit.server.recurring import Recurring
 from disinherit.server.store.database import Database
+from disinherit.server.store.queries import Query
 from disinherit.server.store.tables import AGENT_KEYS, REVOCATIONS
 
 _SWEEP_SECONDS = 2.0
+_REVOKED = Query(select(REVOCATIONS.c.revoked_us).where(REVOCATIONS.c.owner == bindparam("owner")))
 _log = logging.getLogger(__name__)
 
 
@@ -86,8 +88,7 @@ def is_revoked(db: Connection, owner: str, key: str) -> bool:
 
 
 def _revoked_us(db: Connection, owner: str) -> int:
-    query = select(REVOCATIONS.c.revoked_us).where(REVOCATIONS.c.owner == owner)
-    found = db.execute(query).scalar()
+    found = _REVOKED.scalar(db, {"owner": owner})
     return -1 if found is None else int(found)
 
 
@@ -98,18 +99,23 @@ def keep_out(database: Database, hub: Hub) -> Recurring:
         database: the coordinator's database.
         hub: the connected agents.
     """
-    return Recurring(functools.partial(_refuse, database, hub), "revocation", _SWEEP_SECONDS)
+    work = functools.partial(refuse_revoked, database, hub)
+    return Recurring(work, "revocation", _SWEEP_SECONDS)
 
 
-def _refuse(database: Database, hub: Hub) -> None:
-    sessions = hub.sessions()
-    if not sessions:
+def refuse_revoked(database: Database, hub: Hub) -> None:
+    """End the connections of revoked agents once.
+
+    Args:
+        database: the coordinator's database.
+        hub: the connected agents.
+    """
+    if not hub.present():
         return
     try:
         with database.reading() as db:
-            refused = set(db.scalars(select(REVOCATIONS.c.owner)))
-            for session in sessions:
-                if session.owner in refused and is_revoked(db, session.owner, session.key):
+            for session in hub.sessions(db.scalars(select(REVOCATIONS.c.owner)).all()):
+                if is_revoked(db, session.owner, session.key):
                     _log.info("disconnected the revoked agent of %s", session.owner)
                     hub.refuse(session)
     except StoreError as error:

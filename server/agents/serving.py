@@ -1,24 +1,27 @@
-"""gRPC servers for agents: one port with client certificates, one for enrolment."""
+"""gRPC servers for agents: one port with client certificates, one for enrolment.
+
+They are asynchronous: an agent that is connected and has nothing to do takes no thread.
+"""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import grpc
 
 from disinherit.common.errors import CampaignError
 from disinherit.common.limits import CONNECTIONS, PENDING
-from disinherit.server.agents.admission import AgentDoors, EnrolmentDoor
+from disinherit.server.agents.admission import AgentGates, EnrolmentGate
 from disinherit.server.agents.authority import KeyPair
 from disinherit.server.agents.credentials import renewing
 from disinherit.server.agents.servicer import AgentsServicer
 from disinherit.server.ports.doors import connection_options
-from disinherit.server.ports.interceptors import RefusalLog
+from disinherit.server.ports.event_loop import waited
+from disinherit.server.ports.interceptors import AsyncRefusalLog
 from disinherit.v1.agents_pb2_grpc import add_AgentsServicer_to_server
 
 MAX_AGENTS = 512
-"""Default limit of connected agents; each takes two threads, which are mostly idle."""
+"""Default limit of connected agents."""
 
-_DEFAULT_THREADS = 1  # every call has a door with its own threads
 _KEEPALIVE = (
     # Agents behind address translation keep their connections alive with pings.
     ("grpc.keepalive_permit_without_calls", 1),
@@ -64,47 +67,41 @@ class AgentsServer:
         agents: int = MAX_AGENTS,
     ) -> None:
         known, anybody = renewing(identity, ca), renewing(identity)
-        self._doors = AgentDoors(agents), EnrolmentDoor()
-        self._servers: list[grpc.Server] = []
+        self._servers: list[grpc.aio.Server] = []
         of_agents = connection_options(_OF_DESCRIPTORS, CONNECTIONS.most + agents)
         of_others = connection_options(_ENROL_OF_DESCRIPTORS)
-        self.port = self._serve(
-            servicer, self._doors[0], of_agents, PENDING.most + agents, address, known
+        calls = PENDING.most + agents
+        self.port = waited(
+            self._serve(servicer, AgentGates(agents), of_agents, calls, address, known)
         )
-        self.enrol_port = self._serve(
-            servicer, self._doors[1], of_others, PENDING.most, enrol_address, anybody
+        self.enrol_port = waited(
+            self._serve(servicer, EnrolmentGate(), of_others, PENDING.most, enrol_address, anybody)
         )
         for server in self._servers:
-            server.start()
+            waited(server.start())
 
-    def stop(self, grace: float = 0.0) -> None:
-        """Stop, and wait for the end.
+    def stop(self) -> None:
+        """End all calls, and wait for their end: agents' streams never end by themselves."""
+        for server in self._servers:
+            waited(server.stop(None))
 
-        Args:
-            grace: seconds for open calls; agents' streams never end by themselves.
-        """
-        for ended in [server.stop(grace) for server in self._servers]:
-            ended.wait()
-        for door in self._doors:
-            door.close()
-
-    def _serve(
+    async def _serve(
         self,
         servicer: AgentsServicer,
-        doors: AgentDoors | EnrolmentDoor,
+        gates: AgentGates | EnrolmentGate,
         options: tuple[tuple[str, int], ...],
         calls: int,
         address: str,
         credentials: grpc.ServerCredentials,
     ) -> int:
         """Add a server at an address, and return its port."""
-        server = grpc.server(
-            ThreadPoolExecutor(_DEFAULT_THREADS, "agents"),
-            interceptors=[RefusalLog(), doors],
+        server = grpc.aio.server(
+            interceptors=[AsyncRefusalLog(), gates],
             options=(*_KEEPALIVE, *options),
             maximum_concurrent_rpcs=calls,
         )
-        add_AgentsServicer_to_server(servicer, server)
+        # The generated types know servers with threads only.
+        add_AgentsServicer_to_server(cast("Any", servicer), cast("Any", server))
         try:
             port = int(server.add_secure_port(address, credentials))
         except RuntimeError as error:

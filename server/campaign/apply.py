@@ -252,7 +252,7 @@ def _look_at_failures(one: Pass) -> None:
     if not owners:
         return
     with one.store.reading() as db:
-        done = [task for owner in owners for _, task in find_made(db, owner)]
+        done = [task for tasks in find_made(db, owners).values() for _, task in tasks]
     made = {successor.id for task in done if (successor := task.successor) is not None}
     asked = {task.owner for task in failed if task.model_id in made}
     if asked:

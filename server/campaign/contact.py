@@ -70,7 +70,7 @@ def record_held(store: CoordinatorStore, owner: str, held: Collection[str]) -> l
         The requests whose campaigns were reopened.
     """
     with store.reading() as db:
-        found = fallen_back(find_made(db, owner), held)
+        found = fallen_back(find_made(db, [owner]).get(owner, []), held)
     if not found:
         return []
     with store.writing() as db:
@@ -96,13 +96,12 @@ def check_held(
     """
     asks, waiting = [], set()
     with store.reading() as db:
-        done = {owner: [task for _, task in find_made(db, owner)] for owner in owners}
+        done = find_made(db, owners)
     for owner, tasks in done.items():
-        made = {made.id for task in tasks if (made := task.successor) is not None}
-        ids = sorted(made.union(task.model_id for task in tasks))
-        if ids:
-            task = pb.EvaluateTask(model_ids=ids, digests_only=True, presence_only=True)
-            asks.append(Ask(owner, "evaluate.panel", task))
+        made = {made.id for _, task in tasks if (made := task.successor) is not None}
+        ids = sorted(made.union(task.model_id for _, task in tasks))
+        task = pb.EvaluateTask(model_ids=ids, digests_only=True, presence_only=True)
+        asks.append(Ask(owner, "evaluate.panel", task))
     for answer in ask(asks) if asks else ():
         reply, _ = reply_of(answer, pb.EvaluateReply)
         if reply is not None:

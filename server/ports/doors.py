@@ -300,7 +300,7 @@ def behaviour_of(handler: Handler) -> Behaviour:
     return found
 
 
-def host_of(context: grpc.ServicerContext) -> str:
+def host_of(context: "grpc.ServicerContext | grpc.aio.ServicerContext[Any, Any]") -> str:
     """Return the address of a caller, without the port.
 
     For IPv6 it is the /64 network, since one host can use all addresses of its network.

@@ -1,4 +1,4 @@
-"""gRPC interceptor that logs every refused call.
+"""gRPC interceptors that log every refused call: of servers with threads, and asynchronous ones.
 
 One line for each, as `key=value`::
 
@@ -19,6 +19,7 @@ import grpc
 
 from disinherit.common.limits import clipped
 from disinherit.server.ports.doors import Behaviour, Continuation, Handler, behaviour_of
+from disinherit.server.ports.gates import AsyncBehaviour, AsyncContext, AsyncContinuation
 
 _LOG = logging.getLogger(__name__)
 _REFUSALS = frozenset(
@@ -46,6 +47,21 @@ class RefusalLog(grpc.ServerInterceptor):
         answer = behaviour_of(handler)
         watching = _stream if handler.response_streaming else _answer
         return rewrapped(handler, functools.partial(watching, details.method, answer))
+
+
+class AsyncRefusalLog(grpc.aio.ServerInterceptor):
+    """Logs refused calls of an asynchronous server; must be its first interceptor."""
+
+    async def intercept_service(
+        self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """Wrap the handler of a call to observe how the call ends."""
+        handler = await continuation(details)
+        if handler is None:
+            return handler
+        behaviour = cast("AsyncBehaviour", behaviour_of(handler))
+        watching = functools.partial(_awaited, details.method, behaviour)
+        return rewrapped(handler, watching)
 
 
 def rewrapped(handler: Handler, behaviour: Behaviour) -> Handler:
@@ -79,6 +95,16 @@ def _stream(
         raise
 
 
+async def _awaited(
+    method: str, behaviour: AsyncBehaviour, request: Any, context: AsyncContext
+) -> Any:
+    try:
+        return await behaviour(request, context)
+    except Exception:
+        _note(method, context)
+        raise
+
+
 class Ending(Protocol):
     """Methods of gRPC's context that types-grpcio omits."""
 
@@ -86,17 +112,19 @@ class Ending(Protocol):
         """Return the call's status, or `None` while it has none."""
         ...
 
-    def details(self) -> bytes | None:
-        """Return the reason, or `None`."""
+    def details(self) -> bytes | str | None:
+        """Return the reason, or `None`; of asynchronous calls it is a string."""
         ...
 
 
-def _note(method: str, context: grpc.ServicerContext) -> None:
+def _note(method: str, context: "grpc.ServicerContext | AsyncContext") -> None:
     """Log a failed call if it was refused."""
     ending = cast("Ending", context)
     code = ending.code()
     if code in _REFUSALS:
-        reason = (ending.details() or b"").decode(errors="replace")
+        reason = ending.details() or ""
+        if isinstance(reason, bytes):
+            reason = reason.decode(errors="replace")
         _LOG.warning(
             "refused call=%s peer=%s status=%s reason=%s",
             method,

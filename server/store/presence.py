@@ -106,7 +106,7 @@ class Attendance:
     def __init__(self, database: Database, way: str) -> None:
         self._database = database
         self._way = way
-        self._known: dict[str, Details] = {}
+        self._known: Mapping[str, Details] = {}
         self._confirmed_us = 0
         self._failed = False
 
@@ -116,11 +116,12 @@ class Attendance:
         A failure is logged once, and made good by the next call.
 
         Args:
-            connected: owner -> what it says of itself.
+            connected: owner -> what it says of itself; nobody changes it later.  If it is the one
+                of the last call, nothing is compared.
         """
         now = now_us()
         due = bool(connected) and not 0 <= now - self._confirmed_us < _CONFIRM_US
-        if connected == self._known and not due:
+        if not due and (connected is self._known or connected == self._known):
             return
         gone = self._known.keys() - connected.keys()
         same = [owner for owner in connected if self._known.get(owner) == connected[owner]]
@@ -142,7 +143,7 @@ class Attendance:
             self._failed = True
             return
         self._failed = False
-        self._known = dict(connected)
+        self._known = connected
         if due:
             self._confirmed_us = now
 

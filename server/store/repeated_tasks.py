@@ -1,9 +1,10 @@
 """Repetition of finished tasks, which reopens their campaigns."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from disinherit.common.audit.chain import AuditEvent
 from disinherit.common.errors import RequestError
@@ -11,6 +12,7 @@ from disinherit.server.states import CampaignState, Task, TaskState
 from disinherit.server.store.audit import append_all, make_event
 from disinherit.server.store.audit_events import AuditKind, owner_actor
 from disinherit.server.store.campaigns import Campaign, find_campaign
+from disinherit.server.store.queries import Query
 from disinherit.server.store.request_rows import (
     find_tasks,
     put_destruction,
@@ -22,15 +24,30 @@ from disinherit.server.store.tables import TASKS
 from disinherit.server.store.transitions import reopen
 
 _MADE = (TaskState.APPLIED, TaskState.VERIFIED, TaskState.INEFFECTIVE)
-
-
-def find_made(db: Connection, owner: str) -> list[tuple[str, Task]]:
-    """Return (request, task) of all tasks for which an owner made a successor."""
-    query = select(TASKS).where(
-        TASKS.c.owner == owner, TASKS.c.state.in_([state.value for state in _MADE])
+_AT_ONCE = 500
+_BY_OWNER = Query(
+    select(TASKS).where(
+        TASKS.c.owner.in_(bindparam("owners", expanding=True)),
+        TASKS.c.state.in_([state.value for state in _MADE]),
     )
-    found = [(row.request_id, read_task(row)) for row in db.execute(query)]
-    return [(request_id, task) for request_id, task in found if task.successor is not None]
+)
+
+
+def find_made(db: Connection, owners: Collection[str]) -> dict[str, list[tuple[str, Task]]]:
+    """Return owner -> (request, task) of all tasks for which it made a successor.
+
+    Args:
+        db: a transaction.
+        owners: the owners; one without such tasks is left out.
+    """
+    named = list(owners)
+    found: defaultdict[str, list[tuple[str, Task]]] = defaultdict(list)
+    for begin in range(0, len(named), _AT_ONCE):
+        for row in _BY_OWNER.all(db, {"owners": named[begin : begin + _AT_ONCE]}):
+            task = read_task(row)
+            if task.successor is not None:
+                found[task.owner].append((row.request_id, task))
+    return found
 
 
 def find_made_of(db: Connection, versions: Collection[str]) -> list[tuple[str, Task]]:

@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from disinherit.common.errors import InputError, StoreError
 from disinherit.server.agents.authority import CertificateAuthority, KeyPair, fits
+from disinherit.server.agents.credentials import OwnIdentity
 from disinherit.server.service.listening import TlsFiles
 from disinherit.server.service.renewal import renew
 
@@ -101,6 +102,29 @@ def test_a_wrong_clock_issues_no_expired_certificates(
     if days > 0:  # written while the clock was ahead: not renewed at every look from then on
         os.utime(database, (wrong.timestamp(), wrong.timestamp()))
         assert not authority.is_due(made)
+
+
+def test_handshakes_do_not_look_at_the_files_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = CertificateAuthority.open(tmp_path / "own")
+    looked: list[bytes] = []
+
+    def is_due(certificate: bytes) -> bool:
+        looked.append(certificate)
+        return True
+
+    monkeypatch.setattr(authority, "is_due", is_due)
+    identity = OwnIdentity(authority, tuple(HOSTS))
+    first = identity()
+    assert all(identity() == first for _ in range(100))
+    assert looked == []
+    later = time.monotonic() + 61.0
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    renewed = identity()
+    assert renewed.certificate != first.certificate
+    assert all(identity() == renewed for _ in range(100))
+    assert looked == [first.certificate]
 
 
 def shaken(server: KeyPair, ca: bytes, folder: Path) -> None:

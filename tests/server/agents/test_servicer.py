@@ -24,6 +24,7 @@ from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.blobs import CHUNK_BYTES
 from disinherit.server.agents.enrolment import Enrolment
+from disinherit.server.agents.hub import Session
 from disinherit.server.store.presence import MeasuredDownload
 from disinherit.server.transport.base import Ask
 from disinherit.v1 import agents_pb2 as pb
@@ -247,7 +248,8 @@ def test_an_agent_acts_for_the_owner_of_its_certificate_alone(
 
 
 def test_an_agent_cannot_answer_tasks_of_another_owner(side: AgentsSide, anna: Identity) -> None:
-    session = side.hub.connect("ben")
+    session = Session("ben")
+    side.hub.connect(session)
     replies: list[object] = []
     task_id = side.hub.post("ben", "query.identify", b"", replies.append)
     assert task_id is not None
@@ -335,11 +337,14 @@ def test_a_task_is_sent_without_tensors_and_a_damaged_answer_is_refused(
         request_id="q",
         fishers=[unlearning_pb2.FisherPacket(digest=DIGEST, sources=["r1"])],
     )
-    session = side.hub.connect("anna")
+    queued = threading.Event()
+    session = Session("anna", wake=queued.set)
+    side.hub.connect(session)
     answers = side.transport.ask([Ask("anna", "train.unlearn", task, {DIGEST: BLOB})], 20.0)
 
     def agent() -> None:
-        sent = next(session.tasks())
+        assert queued.wait(20.0)
+        (sent,) = session.taken()
         light = unlearning_pb2.UnlearnTask.FromString(sent.task)
         assert light.fishers[0].digest == DIGEST
         assert light.fishers[0].sources == ["r1"]

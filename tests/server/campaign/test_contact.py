@@ -24,6 +24,7 @@ from tests.server.service.test_fleet import CONFIG
 from tests.support import campaign
 from tests.support.agent import wait_for
 from tests.support.campaign import World, gone, make_request
+from tests.support.counting import counting
 from tests.support.owner import PointsOwner
 from tests.support.service import Client, Running, secret, write_tokens
 
@@ -129,6 +130,12 @@ def test_an_owner_that_holds_everything_changes_nothing(world: World) -> None:
     world.transport.twists["anna", "evaluate.panel"] = gone
     assert world.coordinator.check_held(["anna"]) == {"anna"}
     assert (world.knowledge(), kinds(world)) == before
+
+
+def test_owners_that_come_together_are_looked_up_together(world: World) -> None:
+    with counting() as counted:
+        assert world.coordinator.check_held([f"nobody-{number}" for number in range(300)]) == set()
+    assert counted.selects == 1
 
 
 def test_a_device_that_cannot_do_the_next_request_is_asked_what_it_holds(

@@ -1,0 +1,106 @@
+"""Gates: calls beyond a limit are refused at once, and whatever ends makes room again."""
+
+import asyncio
+from typing import Any, cast
+
+import grpc
+import pytest
+
+from disinherit.common.limits import Limit
+from disinherit.server.ports.gates import AsyncContext, Gate
+
+INSIDE, EACH = 4, 2
+
+
+class AbortedError(Exception):
+    """A call was refused."""
+
+
+class Context:
+    """What a gate uses of a call.
+
+    Args:
+        who: the caller.
+    """
+
+    def __init__(self, who: str) -> None:
+        self.who = who
+        self.code: grpc.StatusCode | None = None
+        self.details = ""
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        self.code, self.details = code, details
+        raise AbortedError
+
+
+class Calls:
+    """A gate, and calls that stay inside until they are told to leave."""
+
+    def __init__(self) -> None:
+        gate = Gate(limit(INSIDE), limit(EACH), "streams")
+        self.leaving = asyncio.Event()
+        handler: Any = grpc.stream_unary_rpc_method_handler(cast("Any", self._answer))
+        self._guarded: Any = gate.guard(handler, caller).stream_unary
+
+    async def _answer(self, _: object, context: Context) -> str:
+        await self.leaving.wait()
+        if context.who == "faulty":
+            raise ValueError
+        return context.who
+
+    async def enter(self, who: str) -> "tuple[Context, asyncio.Task[str]]":
+        """A call, inside or refused."""
+        context = Context(who)
+        task = asyncio.create_task(self._guarded(None, context))
+        await asyncio.sleep(0.01)
+        return context, task
+
+
+async def caller(context: AsyncContext) -> str:
+    return cast("Context", context).who
+
+
+def limit(most: int) -> Limit:
+    return Limit("some", most, "calls", "calls of a test")
+
+
+async def refused(calls: Calls, who: str) -> str:
+    context, task = await calls.enter(who)
+    with pytest.raises(AbortedError):
+        await task
+    assert context.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    return context.details
+
+
+def test_calls_beyond_the_limits_of_one_caller_and_of_all_are_refused() -> None:
+    async def run() -> None:
+        calls = Calls()
+        inside = [await calls.enter(who) for who in ("anna", "anna", "ben", "faulty")]
+        assert "2 streams of one caller" in await refused(calls, "anna")
+        assert "4 streams at a time" in await refused(calls, "cleo")
+        calls.leaving.set()
+        ended = await asyncio.gather(*(task for _, task in inside), return_exceptions=True)
+        assert ended[:3] == ["anna", "anna", "ben"]
+        assert isinstance(ended[3], ValueError)
+        # All have left, also the one that failed, so there is room for as many again.
+        again = [await calls.enter(who) for who in ("anna", "anna", "ben", "ben")]
+        assert await asyncio.gather(*(task for _, task in again)) == ["anna", "anna", "ben", "ben"]
+
+    asyncio.run(run())
+
+
+def test_a_call_that_is_given_up_makes_room() -> None:
+    async def run() -> None:
+        calls = Calls()
+        inside = [await calls.enter(f"owner-{number}") for number in range(INSIDE)]
+        assert "4 streams" in await refused(calls, "late")
+        task = inside[0][1]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        _, late = await calls.enter("late")
+        calls.leaving.set()
+        assert await late == "late"
+        await asyncio.gather(*(task for _, task in inside[1:]))
+
+    asyncio.run(run())
