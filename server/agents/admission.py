@@ -47,7 +47,7 @@ class AgentGates(grpc.aio.ServerInterceptor):
     def __init__(self, agents: int) -> None:
         most = Limit("agents", agents, "agents", "agents connected at a time")
         self._serves = Gate(most, limits.OWNER_SERVES, "streams")
-        self._rest = Gate(limits.FETCHES, limits.OWNER_FETCHES)
+        self._rest = Gate(limits.FETCHES, limits.OWNER_FETCHES, patience=limits.MESSAGE)
 
     async def intercept_service(
         self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails
@@ -64,7 +64,7 @@ class EnrolmentGate(grpc.aio.ServerInterceptor):
     """Limits per address: callers have no certificate yet."""
 
     def __init__(self) -> None:
-        self._gate = Gate(limits.ENROLMENTS, limits.HOST_ENROLMENTS)
+        self._gate = Gate(limits.ENROLMENTS, limits.HOST_ENROLMENTS, patience=limits.MESSAGE)
 
     async def intercept_service(
         self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails

@@ -7,9 +7,8 @@ arrive.  It is used from one event loop only, so it needs no lock.
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -68,14 +67,19 @@ class Gate:
 
     Args:
         total: limit of concurrent calls.
-        each: limit of concurrent calls of one caller.
+        each: limit of concurrent calls of one caller, those that wait included.
         what: plural noun for error messages, such as "calls".
+        patience: how long a call waits for others to end where there are too many; `None` to
+            refuse it at once.
     """
 
-    def __init__(self, total: Limit, each: Limit, what: str = "calls") -> None:
+    def __init__(
+        self, total: Limit, each: Limit, what: str = "calls", patience: Limit | None = None
+    ) -> None:
         self._total, self._each, self._what = total.most, each.most, what
-        self._inside: Counter[Hashable] = Counter()
-        self._number = 0
+        self._patience = 0 if patience is None else patience.most
+        self._here: Counter[Hashable] = Counter()
+        self._places = asyncio.Semaphore(total.most)
 
     def guard(self, handler: Handler, caller: AsyncCaller) -> Handler:
         """Return a gRPC handler that passes admission before the given one.
@@ -99,31 +103,36 @@ class Gate:
         self, behaviour: AsyncBehaviour, caller: AsyncCaller, messages: Any, context: AsyncContext
     ) -> Any:
         who = await caller(context)
-        full = self._full(who)
-        if full:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"Expected at most {full} at a time. Try again later.",
-            )
-        with self._entered(who):
-            return await behaviour(messages, context)
-
-    def _full(self, caller: Hashable) -> str:
-        if self._inside[caller] >= self._each:
-            return f"{self._each} {self._what} of one caller"
-        return f"{self._total} {self._what}" if self._number >= self._total else ""
-
-    @contextmanager
-    def _entered(self, caller: Hashable) -> Iterator[None]:
-        self._number += 1
-        self._inside[caller] += 1
+        if self._here[who] >= self._each:
+            await self._refuse(context, f"{self._each} {self._what} of one caller")
+        self._here[who] += 1
         try:
-            yield
+            if not await self._enter():
+                await self._refuse(context, f"{self._total} {self._what}")
+            try:
+                return await behaviour(messages, context)
+            finally:
+                self._places.release()
         finally:
-            self._number -= 1
-            self._inside[caller] -= 1
-            if not self._inside[caller]:
-                del self._inside[caller]
+            self._here[who] -= 1
+            if not self._here[who]:
+                del self._here[who]
+
+    async def _enter(self) -> bool:
+        """Take a place, in the order in which calls came, and return whether there was one."""
+        if self._places.locked() and not self._patience:
+            return False
+        try:
+            async with asyncio.timeout(self._patience or None):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+
+    async def _refuse(self, context: AsyncContext, full: str) -> NoReturn:
+        await context.abort(
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            f"Expected at most {full} at a time. Try again later.",
+        )
 
 
 async def _first(behaviour: AsyncBehaviour, _: Any, context: AsyncContext) -> Any:

@@ -34,10 +34,15 @@ class Context:
 
 
 class Calls:
-    """A gate, and calls that stay inside until they are told to leave."""
+    """A gate, and calls that stay inside until they are told to leave.
 
-    def __init__(self) -> None:
-        gate = Gate(limit(INSIDE), limit(EACH), "streams")
+    Args:
+        patience: how long a call waits for its turn; 0 to be refused at once.
+    """
+
+    def __init__(self, patience: int = 0) -> None:
+        waits = limit(patience) if patience else None
+        gate = Gate(limit(INSIDE), limit(EACH), "streams", waits)
         self.leaving = asyncio.Event()
         handler: Any = grpc.stream_unary_rpc_method_handler(cast("Any", self._answer))
         self._guarded: Any = gate.guard(handler, caller).stream_unary
@@ -102,5 +107,30 @@ def test_a_call_that_is_given_up_makes_room() -> None:
         calls.leaving.set()
         assert await late == "late"
         await asyncio.gather(*(task for _, task in inside[1:]))
+
+    asyncio.run(run())
+
+
+def test_calls_wait_for_their_turn_at_a_gate_with_patience() -> None:
+    async def run() -> None:
+        calls = Calls(patience=30)
+        tasks = [(await calls.enter(f"owner-{number}"))[1] for number in range(3 * INSIDE)]
+        # A caller has its share, whether its calls wait or are inside.
+        tasks.append((await calls.enter("owner-11"))[1])
+        assert "2 streams of one caller" in await refused(calls, "owner-11")
+        calls.leaving.set()
+        assert await asyncio.gather(*tasks) == [*(f"owner-{n}" for n in range(12)), "owner-11"]
+
+    asyncio.run(run())
+
+
+def test_a_call_that_has_waited_long_enough_is_refused() -> None:
+    async def run() -> None:
+        calls = Calls(patience=1)
+        inside = [(await calls.enter(f"owner-{number}"))[1] for number in range(INSIDE)]
+        assert "4 streams at a time" in await refused(calls, "late")
+        calls.leaving.set()
+        await asyncio.gather(*inside)
+        assert await (await calls.enter("late"))[1] == "late"
 
     asyncio.run(run())
