@@ -53,6 +53,11 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
 )
 """Import name of a package -> the smallest extra of Disinherit that brings it."""
 
+BASE = frozenset(
+    {"torch", "numpy", "safetensors", "networkx", "google", "jinja2", "markupsafe", "msgspec"}
+    | {"rfc8785", "rich"}
+)
+"""Import names of packages that every installation has, unless somebody took them out."""
 
 _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -94,12 +99,14 @@ def missing_extra(package: str, command: str) -> str | None:
         command: first word after `disinherit`.
 
     Returns:
-        Name of the extra; `None` if no extra has the package.
+        Name of the extra, empty if Disinherit itself brings it; `None` if no extra has the package.
 
     Example:
         >>> missing_extra("flwr", "deploy"), missing_extra("psycopg", "serve")
         ('deploy', 'postgresql')
     """
+    if package.partition(".")[0] in BASE:
+        return ""
     extra = EXTRAS.get(package.partition(".")[0])
     if extra is None or extra in _BY_CHOICE:
         return extra
@@ -191,10 +198,11 @@ def how_to_install(extra: str) -> str:
     """Return the command that installs an extra.
 
     Args:
-        extra: name of the extra, such as `simulation`.
+        extra: name of the extra, such as `simulation`; empty for Disinherit without one.
 
     Example:
         >>> how_to_install("hub")
         "`pip install '.[hub]'` in a checkout of Disinherit"
     """
-    return f"`pip install '.[{extra}]'` in a checkout of Disinherit"
+    what = f"'.[{extra}]'" if extra else "."
+    return f"`pip install {what}` in a checkout of Disinherit"

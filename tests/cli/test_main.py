@@ -268,6 +268,19 @@ def test_missing_extra_is_named(
     assert "pip install '.[simulation]'" in printed.err
 
 
+def test_a_package_that_every_installation_has_is_named_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def missing(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", missing)
+    assert run(["demo", "--out", "never-made"]) == 2
+    assert "Expected the package 'torch' to be installed, but it is not. Run `pip install .`" in (
+        error_line(capsys)
+    )
+
+
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_torchvision_of_another_pytorch_is_one_line(
     wrapped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
