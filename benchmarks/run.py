@@ -30,6 +30,7 @@ BENCHMARKS = (
     "inheriting_sizes",
     "families",
     "discovering",
+    "discovering_directions",
     "agent_install",
     "load",
     "fleet",

@@ -1,14 +1,20 @@
 """`disinherit graph discover`: descendants that nobody recorded, found from weights alone."""
 
-import csv
-import io
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
+from disinherit.cli.output import (
+    Format,
+    FormatOption,
+    print_json,
+    print_line,
+    print_rich,
+    warn_line,
+)
+from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
 
 EXAMPLES = (
@@ -36,22 +42,22 @@ def discover_graph(
 ) -> int:
     """Find which models descend from which, by their weights alone; nothing is recorded.
 
-    Copies, averages, pruned and quantised copies show from what they were made. Which of two
+    Rounded and pruned copies and averages mostly show from what they were made. Which of two
     fine-tunes is the parent does not show: name the bases. With the weights of the start,
     descendants that were trained for long are found, too.
     """
     # Imported here because numpy takes a tenth of a second, which --help should not.
+    from disinherit.families.discovered_edges import edge_list
     from disinherit.families.discovering import discover
 
+    if out is not None and out.suffix.lower() != ".csv":
+        raise DataError(f"Expected a file that ends in .csv as --out, but got {str(out)!r}.")
     found = discover(folder, base or [], start)
     if out is not None:
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(["child", "parent", "relation", "weight", "confidence"])
-        for kin in (kin for kin in found.kin if kin.directed):
-            for parent, share in kin.parents:
-                rows.writerow([kin.child, parent, kin.relation, f"{share:.6g}", kin.confidence])
-        write_atomic(out, text.getvalue().encode())
+        text, left = edge_list(found)
+        write_atomic(out, text.encode())
+        for name, reason in left.items():
+            warn_line(f"Not in {out.name}: {name}: {reason}")
     if form is Format.JSON:
         print_json(
             {

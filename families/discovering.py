@@ -1,11 +1,11 @@
 """Descendants that nobody recorded, found from weights alone.
 
 Models with the same tensors are compared at the same places.  First comes what shows its direction:
-copies, casts, quantised and pruned copies, averages.  All others are joined by a tree of least
-distances, as far as they are related.  Its direction is known only if a person names a base.
+rounded, quantised and pruned copies, and averages, as far as their weights decide it.  All others
+are joined by a tree of least distances, as far as they are related.  Its direction is known only if
+a person names a base.
 """
 
-import os
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +14,20 @@ import networkx as nx
 import numpy as np
 
 from disinherit.common.errors import DataError
+from disinherit.families.averaging import was_computed
 from disinherit.families.evidence import Relation
+from disinherit.families.folder_samples import Listed, read_samples
 from disinherit.families.kinship import (
-    SMALL_ERROR,
-    is_cast,
+    MORE_ZEROS,
+    is_scattered,
     left_of_update,
     rank_of_update,
     shares,
     unchanged,
     zeroed,
 )
-from disinherit.families.reading import is_inside
+from disinherit.families.rounding import outside, rounded_to
 from disinherit.families.sampling import Sample, sample
-from disinherit.families.weight_files import grouped, is_index, read_indexes
 
 RELATED = 0.4
 """Distance up to which models with the same tensors count as related."""
@@ -38,6 +39,7 @@ Of two models that were trained from one start on data of one kind, 0.6 was left
 """
 
 _NEIGHBOURS = 6
+_UNSAID = "which of the two is the parent, their weights do not say: name it with --base"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,13 @@ class Discovered:
         kin: the relations.
         alone: models that are related to none.
         unread: file -> why it was not read.
+        listed: model -> how an edge list for `graph import` names it.
     """
 
     kin: tuple[Kin, ...]
     alone: tuple[str, ...]
     unread: Mapping[str, str]
+    listed: Mapping[str, Listed]
 
 
 def discover(folder: Path, bases: Sequence[str] = (), start: Path | None = None) -> Discovered:
@@ -86,11 +90,11 @@ def discover(folder: Path, bases: Sequence[str] = (), start: Path | None = None)
             descendants that were trained for long are found, too.
 
     Raises:
-        DataError: if the folder is none, a base is unknown, or the start cannot be read.
+        DataError: if the folder is none or has no weights, a base is unknown, or the start cannot
+            be read.
     """
-    if not folder.is_dir():
-        raise DataError(f"Expected a folder with weights, but got {str(folder)!r}.")
-    samples, unread = _read(folder)
+    here = read_samples(folder)
+    samples, unread = here.samples, here.unread
     known = {one.name for one in samples}
     for base in bases:
         if base not in known:
@@ -106,38 +110,7 @@ def discover(folder: Path, bases: Sequence[str] = (), start: Path | None = None)
         begins = begun if begun is not None and begun.structure == structure else None
         kin += _kin(group, frozenset(bases), begins)
     related = {name for one in kin for name in (one.child, *(parent for parent, _ in one.parents))}
-    return Discovered(tuple(kin), tuple(sorted(known - related)), unread)
-
-
-def _read(folder: Path) -> tuple[list[Sample], dict[str, str]]:
-    top, samples = folder.resolve(), []
-    unread: dict[str, str] = {}
-    for place, folders, names in os.walk(top):
-        folders.sort()
-        path = Path(place)
-        files = {
-            name: path / name
-            for name in sorted(names)
-            if (name.endswith(".safetensors") or is_index(name)) and is_inside(path / name, top)
-        }
-        indexes, faults = read_indexes(files)
-        unread |= {one.relative_to(top).as_posix(): text for one, text in faults}
-        weights = {name: one for name, one in files.items() if not is_index(name)}
-        found = grouped(weights, indexes)
-        groups = [
-            one for one in found if one.stem != "adapter_model" and one.ending == "safetensors"
-        ]
-        for group in groups:
-            whole = path if len(groups) == 1 and path != top else path / group.stem
-            name = whole.relative_to(top).as_posix()
-            if group.missing:
-                unread[name] = f"{group.missing} of its shards are missing"
-                continue
-            try:
-                samples.append(sample(name, group.paths))
-            except DataError as error:
-                unread[name] = str(error)
-    return samples, unread
+    return Discovered(tuple(kin), tuple(sorted(known - related)), unread, here.listed)
 
 
 def _kin(group: Sequence[Sample], bases: frozenset[str], start: Sample | None) -> list[Kin]:
@@ -147,11 +120,11 @@ def _kin(group: Sequence[Sample], bases: frozenset[str], start: Sample | None) -
     apart = _distances(group)
     derived: dict[int, Kin] = {}
     for at, one in enumerate(group):
-        if one.name not in bases and (found := _derived(at, group, apart, ())):
+        if one.name not in bases and (found := _derived(at, group, apart, (), bases)):
             derived[at] = found
     for at, found in derived.items():  # an average of an average is one of its parents, too
         if len(found.parents) > 1:
-            derived[at] = _derived(at, group, apart, derived) or found
+            derived[at] = _derived(at, group, apart, derived, bases) or found
     free = [at for at in range(len(group)) if at not in derived]
     rest = _tree([group[at] for at in free], apart[np.ix_(free, free)], bases, start)
     return [*derived.values(), *rest]
@@ -166,7 +139,11 @@ def _distances(group: Sequence[Sample]) -> np.ndarray:
 
 
 def _derived(
-    at: int, group: Sequence[Sample], apart: np.ndarray, without: Container[int]
+    at: int,
+    group: Sequence[Sample],
+    apart: np.ndarray,
+    without: Container[int],
+    bases: Container[str],
 ) -> Kin | None:
     """Return what a model was computed from, if its weights show that.
 
@@ -175,6 +152,7 @@ def _derived(
         group: all models.
         apart: their distances, `[n, n]`.
         without: places of models that it is not compared with.
+        bases: names of models that descend from no other.
     """
     one = group[at]
     nearest = (int(place) for place in np.argsort(apart[at], kind="stable"))
@@ -182,23 +160,42 @@ def _derived(
     near = near[:_NEIGHBOURS]
     for place, other in near:
         if apart[at, place] == 0 and one.dtypes == other.dtypes:
-            if place < at:  # of copies, the first by name stays
-                return Kin(one.name, ((other.name, 1.0),), Relation.FINETUNE, False, "equal", 1.0)
+            if (other.name not in bases, place) < (True, at):  # else the other is the copy
+                return _copy(one, other, other.name in bases)
             continue
-        if one.quantised and not other.quantised and apart[at, place] <= SMALL_ERROR:
-            text = f"integers; rounding error {apart[at, place]:.3f}"
-            return Kin(one.name, ((other.name, 1.0),), Relation.QUANTIZED, True, text, 0.95)
-        if is_cast(one, other):
-            text = f"the same values, rounded to {next(iter(one.dtypes))}"
-            return Kin(one.name, ((other.name, 1.0),), Relation.QUANTIZED, True, text, 0.95)
-        if share := zeroed(one, other):
+        if kind := rounded_to(one, other):
+            return _whole(one, other, Relation.QUANTIZED, f"the same values, rounded to {kind}")
+        if (share := zeroed(one, other)) and is_scattered(one, other):
             text = f"{share:.0%} of its values were set to zero, all others are equal"
-            return Kin(one.name, ((other.name, 1.0),), Relation.FINETUNE, True, text, 0.95)
+            return _whole(one, other, Relation.FINETUNE, text)
     whole = [other for _, other in near if not other.quantised]
-    if not one.quantised and (found := shares(one, whole)):
-        text = "their average, in float32" if one.dtypes == {"float32"} else "their average"
-        return Kin(one.name, found, Relation.MERGE, True, text, 0.95)
-    return None
+    return None if one.quantised else _average(one, whole, bases)
+
+
+def _copy(one: Sample, other: Sample, directed: bool) -> Kin:
+    text = "equal" if directed else f"equal; {_UNSAID}"
+    return Kin(one.name, ((other.name, 1.0),), Relation.FINETUNE, directed, text, 1.0)
+
+
+def _whole(one: Sample, other: Sample, relation: Relation, text: str) -> Kin:
+    return Kin(one.name, ((other.name, 1.0),), relation, True, text, 0.95)
+
+
+def _average(one: Sample, others: Sequence[Sample], bases: Container[str]) -> Kin | None:
+    """Return of which models a model is the average, and whether it was computed from them."""
+    found = shares(one, others)
+    if not found:
+        return None
+    parents = [parent for parent, _ in found]
+    directed = was_computed(one, parents, [parent.name in bases for parent in parents])
+    text = "their average, in float32" if one.dtypes == {"float32"} else "their average"
+    if not directed:
+        text += (
+            "; or one of them was computed from the others, their weights do not say which: name "
+            "those that were not with --base"
+        )
+    named = tuple((parent.name, share) for parent, share in found)
+    return Kin(one.name, named, Relation.MERGE, directed, text, 0.95)
 
 
 def _tree(
@@ -207,9 +204,12 @@ def _tree(
     """Return the relations of models that no computation explains, by a tree of least distances."""
     graph = nx.Graph()
     graph.add_nodes_from(range(len(group)))
+    zeros = [float((one.values == 0).mean()) for one in group]
     for at in range(len(group)):
         for other in range(at):
-            if _are_related(group[at], group[other], float(apart[at, other]), start):
+            pair = group[at], group[other]
+            sparse = abs(zeros[at] - zeros[other]) > MORE_ZEROS and _sparser(*pair)[1] > 0
+            if sparse or _are_related(*pair, float(apart[at, other]), start):
                 graph.add_edge(other, at, weight=float(apart[at, other]))
     tree = nx.minimum_spanning_tree(graph)
     kin = []
@@ -230,6 +230,12 @@ def _are_related(one: Sample, other: Sample, apart: float, start: Sample | None)
     return max(left) >= LEAST_LEFT
 
 
+def _sparser(one: Sample, other: Sample) -> tuple[Sample, float]:
+    """Return the one of two models that is zero where the other is not, and the share of that."""
+    share = zeroed(one, other)
+    return (one, share) if share else (other, zeroed(other, one))
+
+
 def _fine_tuned(
     one: Sample, other: Sample, apart: float, directed: bool, start: Sample | None
 ) -> Kin:
@@ -241,12 +247,21 @@ def _fine_tuned(
     if same := unchanged(one, other):
         parts.append(f"{same:.0%} of the values in equal tensors")
         confidence = 0.9
+    sparser, share = _sparser(one, other)
+    if share:
+        parts.append(f"{share:.0%} of the values are zero in {sparser.name}, all others are equal")
+    for child, parent in ((one, other), (other, one)):
+        if child.quantised and not parent.quantised and (wrong := outside(child, parent)):
+            parts.append(
+                f"{wrong:.0%} of the integers of {child.name} are not those of {parent.name}: a "
+                "copy of another model"
+            )
     if start is not None:
         left = left_of_update(one, other, start.values)
         parts.append(f"{left:.2f} of its update is left")
         confidence = max(confidence, 0.8)
     if not directed:
-        parts.append("which of the two is the parent, its weights do not say")
+        parts.append(_UNSAID)
     return Kin(
         one.name, ((other.name, 1.0),), Relation.FINETUNE, directed, "; ".join(parts), confidence
     )

@@ -7,38 +7,25 @@ from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from disinherit.common.errors import DataError
 from disinherit.families.sampling import Numbers, Sample, matrix
 
-SMALL_ERROR = 0.15
-"""Largest error of a quantised copy, relative to its original; 4 bits make 0.07 to 0.1."""
-
 _EXACT = 1e-4  # of an average, relative to the distance of its parents
 _ROUNDED = 0.3  # the same where it is rounded to a shorter dtype: no more, or nothing can be told
+MORE_ZEROS = 0.02
+"""Share of zeros that another model must have more, to say anything."""
+
 _CAST = {"bfloat16": 2.0**-8, "float16": 2.0**-10}
 """Dtype -> largest error of a rounded value, relative to it."""
 
 _ODD = 0.001  # of the values may be farther off
 _TINY = 1e-7  # below which any error will do
-_MORE_ZEROS = 0.02
+_SCATTERED = 8  # different rows, and columns, at least
 _LARGEST_RANK = 64
 _LEFT = 1e-6  # of the energy of an update, outside its rank
 _ABOVE_NOISE = 8  # times the energy of rounding, for the rank of an update to be told
-
-
-def is_cast(child: Sample, parent: Sample) -> bool:
-    """Whether a model has the values of another, rounded to a shorter dtype."""
-    error = _rounding(child)
-    if child.dtypes == parent.dtypes or child.quantised or parent.quantised or error is None:
-        return False
-    odd = np.abs(child.values - parent.values) > error * np.abs(parent.values) + _TINY
-    return bool(odd.mean() < _ODD and np.any(child.values != parent.values))
-
-
-def _rounding(sampled: Sample) -> float | None:
-    """Return the largest relative error of values in a model's dtype; `None` in a longer one."""
-    return _CAST.get(next(iter(sampled.dtypes))) if len(sampled.dtypes) == 1 else None
 
 
 def zeroed(child: Sample, parent: Sample) -> float:
@@ -46,7 +33,33 @@ def zeroed(child: Sample, parent: Sample) -> float:
     gone = (child.values == 0) & (parent.values != 0)
     same = child.values[~gone] == parent.values[~gone]
     share = float(gone.mean())
-    return share if _MORE_ZEROS < share < 1 and bool(same.all()) else 0.0
+    return share if MORE_ZEROS < share < 1 and bool(same.all()) else 0.0
+
+
+def is_scattered(child: Sample, parent: Sample) -> bool:
+    """Whether what is zero in one model only is scattered over a tensor, as after pruning.
+
+    Tensors, rows and columns that are zero as a whole, or blocks of them, may as well be what an
+    initialisation left so, and the other model's were trained.
+    """
+    for name, part in child.parts.items():
+        gone = (child.values[part] == 0) & (parent.values[part] != 0)
+        if not gone.any():
+            continue
+        try:
+            left, whole = matrix(child, name), matrix(parent, name)
+        except DataError:  # no matrix
+            continue
+        zeros = (left == 0) & (whole != 0)
+        if min(_patterns(zeros), _patterns(zeros.T)) >= _SCATTERED:
+            return True
+    return False
+
+
+def _patterns(zeros: NDArray[np.bool_]) -> int:
+    """Return the number of different rows that have zeros, but not only these."""
+    mixed = zeros[zeros.any(1) & ~zeros.all(1)]
+    return len(np.unique(np.packbits(mixed, axis=1), axis=0))
 
 
 def unchanged(child: Sample, parent: Sample) -> float:
@@ -59,7 +72,7 @@ def unchanged(child: Sample, parent: Sample) -> float:
     return equal / len(child.values)
 
 
-def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[str, float], ...]:
+def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[Sample, float], ...]:
     """Return the two or three models that a model is the average of, with their shares.
 
     Args:
@@ -67,7 +80,7 @@ def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[str, float], 
         others: models that may be its parents, nearest first.
 
     Returns:
-        Names and shares; nothing if it is no average of any of them.
+        Models and shares; nothing if it is no average of any of them.
     """
     error = _rounding(child)
     for count in (2, 3):
@@ -89,7 +102,7 @@ def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[str, float], 
                 few = float((np.abs(wrong) > sizes).mean()) < _ODD
                 fits = few and _norm(wrong) <= _ROUNDED * nearest
             if min(weights) > 0.02 and fits:
-                return tuple((one.name, w) for one, w in zip(parents, weights, strict=True))
+                return tuple(zip(parents, weights, strict=True))
     return ()
 
 
@@ -135,6 +148,11 @@ def left_of_update(child: Sample, parent: Sample, start: Numbers) -> float:
     update = parent.values - start
     size = float(update @ update)
     return float((child.values - start) @ update) / size if size else 0.0
+
+
+def _rounding(sampled: Sample) -> float | None:
+    """Return the largest relative error of values in a model's dtype; `None` in a longer one."""
+    return _CAST.get(next(iter(sampled.dtypes))) if len(sampled.dtypes) == 1 else None
 
 
 def _norm(values: Numbers) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from disinherit.common.errors import DataError
 from disinherit.common.limits import shown
 from disinherit.common.text import one_line
+from disinherit.families.reading import table_of
 from disinherit.families.weights import Place, tensor_places
 
 Numbers = NDArray[np.float32]
@@ -52,7 +53,8 @@ class Sample:
         values: the values, `[n]`.
         parts: name of each tensor -> where its values are.
         dtypes: dtypes of its tensors.
-        quantised: whether some are integers or blocks of them.
+        cells: name of each quantised tensor -> the least and the largest numbers that its values
+            stand for.
     """
 
     name: str
@@ -61,7 +63,12 @@ class Sample:
     values: Numbers
     parts: Mapping[str, slice]
     dtypes: frozenset[str]
-    quantised: bool
+    cells: Mapping[str, tuple[Numbers, Numbers]]
+
+    @property
+    def quantised(self) -> bool:
+        """Whether some tensors are integers or blocks of them."""
+        return bool(self.cells)
 
 
 def sample(name: str, paths: Sequence[Path]) -> Sample:
@@ -93,12 +100,16 @@ def _sample(name: str, paths: Sequence[Path]) -> Sample:
     if not total:
         raise DataError(f"Expected tensors of floating-point values in {name}, but got none.")
     parts: dict[str, slice] = {}
+    cells: dict[str, tuple[Numbers, Numbers]] = {}
     found: list[Numbers] = []
     at = 0
     for one, shape in sorted(shapes.items()):
         size = math.prod(shape)
         count = min(size, max(_LEAST, MOST * size // total))
-        values = _values(one, places, _spread(size, count))
+        chosen = _spread(size, count)
+        values = _values(one, places, chosen)
+        if _quantised(one, places):
+            cells[one] = _cells(one, places, chosen)
         if not np.isfinite(values).all():
             raise DataError(
                 f"Expected finite values in {name}, but {shown(one)} has others. Such a model is "
@@ -115,25 +126,27 @@ def _sample(name: str, paths: Sequence[Path]) -> Sample:
         np.concatenate(found),
         parts,
         frozenset(places[one].dtype for one in shapes),
-        any(_quantised(one, places) for one in shapes),
+        cells,
     )
 
 
 def matrix(sampled: Sample, name: str) -> Numbers:
-    """Return some rows of a tensor with two dimensions, at some columns, evenly spread.
+    """Return some rows of a tensor, at some columns, evenly spread.
 
     All of them, up to `MOST_SIDE` of each: what is looked at does not grow with the model.  A part
-    of a matrix has at most its rank, and of a matrix of low rank mostly just that.
+    of a matrix has at most its rank, and of a matrix of low rank mostly just that.  All dimensions
+    after the first are columns, as in a convolution.
 
     Raises:
-        DataError: if it has another number of dimensions.
+        DataError: if it has fewer than two dimensions.
     """
     places = sampled.places
     shape = _shape(name, places)
-    if shape is None or len(shape) != 2:
+    if shape is None or len(shape) < 2:
         raise DataError(f"Expected a matrix, but got {name!r} with {shape}.")
-    rows, columns = (_spread(side, min(side, MOST_SIDE)) for side in shape)
-    at = (rows[:, None] * shape[1] + columns).reshape(-1)
+    sides = shape[0], math.prod(shape[1:])
+    rows, columns = (_spread(side, min(side, MOST_SIDE)) for side in sides)
+    at = (rows[:, None] * sides[1] + columns).reshape(-1)
     return _values(name, places, at).reshape(len(rows), len(columns))
 
 
@@ -146,8 +159,7 @@ def _shape(name: str, places: Mapping[str, Place]) -> tuple[int, ...] | None:
     """Return the shape of a tensor of numbers; `None` for what describes a quantised one."""
     place = places[name]
     if f"{name}{_NF4}" in places:
-        described = json.loads(bytes(_read(places[f"{name}{_NF4}"])))
-        shape = described.get("shape") if isinstance(described, dict) else None
+        shape = _described(name, places).get("shape")
         if not isinstance(shape, list) or math.prod(shape) != 2 * math.prod(place.shape):
             raise DataError(
                 f"Expected the shape of {name!r} in its description, but got {shape!r}."
@@ -175,21 +187,72 @@ def _values(name: str, places: Mapping[str, Place], at: NDArray[np.int64]) -> Nu
     """Return the values of a tensor at some places, counted in row-major order."""
     place = places[name]
     if place.dtype == "uint8":
-        packed = _read(places[name])[at // 2]
-        codes = np.where(at % 2 == 0, packed >> 4, packed & 15)
-        levels, highest = _read(places[f"{name}.quant_map"]), _read(places[f"{name}.absmax"])
-        size = 2 * math.prod(place.shape) // max(len(highest), 1)
-        return np.asarray(levels[codes] * highest[at // size], dtype=np.float32)
+        codes, levels, highest, _ = _blocks(name, places, at)
+        return np.asarray(levels[codes] * highest, dtype=np.float32)
     values = _read(place)[at]
     if place.dtype == "int8":
-        rows = _read(places[_scales(name)])
-        if not place.shape or len(rows) != place.shape[0]:
-            raise ValueError(f"{len(rows)} scales of {name!r} with {list(place.shape)}")
-        columns = math.prod(place.shape[1:])
-        return np.asarray(values * rows[at // columns] / np.float32(127), dtype=np.float32)
+        return np.asarray(values * _steps(name, places, at), dtype=np.float32)
     if place.dtype == "bfloat16":
         return (values.astype(np.uint32) << 16).view(np.float32)
     return np.asarray(values, dtype=np.float32)
+
+
+def _cells(
+    name: str, places: Mapping[str, Place], at: NDArray[np.int64]
+) -> tuple[Numbers, Numbers]:
+    """Return the least and the largest numbers that a quantised tensor's values stand for."""
+    if places[name].dtype == "int8":
+        values, halves = _read(places[name])[at], _steps(name, places, at) / 2
+        middles = values * (2 * halves)
+        return np.asarray(middles - halves), np.asarray(middles + halves)
+    codes, levels, highest, error = _blocks(name, places, at)
+    if (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels of {name!r} that do not rise")
+    middles = (levels[1:] + levels[:-1]) / 2
+    low = np.append(levels[0], middles)[codes]
+    high = np.append(middles, levels[-1])[codes]
+    return (
+        np.asarray(low * highest - np.abs(low) * error),
+        np.asarray(high * highest + np.abs(high) * error),
+    )
+
+
+def _steps(name: str, places: Mapping[str, Place], at: NDArray[np.int64]) -> Numbers:
+    """Return what one stands for in a tensor of 8-bit integers: the scale of the row over 127."""
+    place, rows = places[name], _read(places[_scales(name)])
+    if not place.shape or len(rows) != place.shape[0]:
+        raise ValueError(f"{len(rows)} scales of {name!r} with {list(place.shape)}")
+    columns = math.prod(place.shape[1:])
+    return np.asarray(rows[at // columns] / np.float32(127), dtype=np.float32)
+
+
+def _blocks(
+    name: str, places: Mapping[str, Place], at: NDArray[np.int64]
+) -> tuple[NDArray[np.uint8], Numbers, Numbers, Numbers]:
+    """Return what values in blocks of 4 bits are made of.
+
+    Returns:
+        Their codes, what each code means, the largest value of the block of each, and the error of
+        that, where it is quantised, too.
+    """
+    place = places[name]
+    packed = _read(place)[at // 2]
+    codes = np.where(at % 2 == 0, packed >> 4, packed & 15)
+    levels, highest = _read(places[f"{name}.quant_map"]), _read(places[f"{name}.absmax"])
+    block = at // (2 * math.prod(place.shape) // max(len(highest), 1))
+    if highest.dtype != np.uint8:
+        largest = np.asarray(highest[block], dtype=np.float32)
+        return codes, levels, largest, np.zeros_like(largest)
+    described = _described(name, places)
+    outer = _read(places[f"{name}.nested_absmax"])[block // int(described["nested_blocksize"])]
+    inner = np.asarray(_read(places[f"{name}.nested_quant_map"]), dtype=np.float32)
+    largest = inner[highest[block]] * outer + np.float32(described["nested_offset"])
+    return codes, levels, np.asarray(largest), np.asarray(outer * np.diff(inner).max() / 2)
+
+
+def _described(name: str, places: Mapping[str, Place]) -> Mapping[str, Any]:
+    """Return what bitsandbytes says of a tensor in blocks of 4 bits."""
+    return table_of(json.loads(bytes(_read(places[f"{name}{_NF4}"]))))
 
 
 def _read(place: Place) -> NDArray[Any]:

@@ -27,8 +27,10 @@ PARENTS: Mapping[str, set[str]] = {
     "half": {"child"},
     "int8": {"other-child"},
     "nf4": {"grandchild"},
+    "headless": {"base"},
+    "absent-int8": {"base"},
 }
-"""Descendant -> its parents."""
+"""Descendant -> its parents; of a copy whose original is not there, the nearest of its line."""
 
 UNRELATED = ("twin", "stranger")
 
@@ -109,6 +111,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights["half"] = {name: value.bfloat16() for name, value in weights["child"].items()}
     weights["int8"] = rounded(weights["other-child"])
     weights["nf4"] = packed(weights["grandchild"])
+    head = torch.zeros_like(weights["base"]["4.weight"])  # to be trained
+    weights["headless"] = weights["base"] | {"4.weight": head}
+    weights["absent-int8"] = rounded(tuned(weights["base"], slice(320, 640)))
     root = tmp_path_factory.mktemp("family")
     save_file(weights.pop("start"), root / "start.bin")  # no model of the folder
     for name, one in weights.items():
@@ -242,7 +247,7 @@ def test_quantised_tensors_that_are_described_wrongly_are_listed(tmp_path: Path)
 
 def test_wrong_bases_and_folders_are_refused(tmp_path: Path) -> None:
     save_file(dict(make().state_dict()), tmp_path / "a.safetensors")
-    with pytest.raises(DataError, match=r"\(a\), but got 'b', which is none"):
+    with pytest.raises(DataError, match=rf"\({tmp_path.name}\), but got 'b', which is none"):
         discover(tmp_path, ["b"])
     with pytest.raises(DataError, match="Expected a folder with weights"):
         discover(tmp_path / "none")
