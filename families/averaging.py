@@ -38,25 +38,30 @@ def was_computed(child: Sample, parents: Sequence[Sample], given: Sequence[bool]
     if all(given):
         return True
     points = (child, *parents)
-    if any(one.quantised for one in points) or len({one.dtypes for one in points}) > 1:
+    if any(one.quantised or len(one.dtypes) > 1 for one in points):
         return False
-    if len(child.dtypes) > 1 or not child.dtypes <= _NEAR.keys():
-        return False
-    (dtype,) = child.dtypes
     rows = np.stack([one.values for one in points])
     moved = rows[:, (rows != rows[0]).any(0)]
     if moved.shape[1] < LEAST:
         return False
-    weights = _weights(moved[0], moved[1:], _NEAR[dtype])
-    if _equal(moved[0], moved[1:], weights, dtype) < _AGAIN:
+    kinds = [_kind(one) for one in moved]
+    weights = _weights(moved[0], moved[1:], _NEAR[kinds[0]])
+    if _equal(moved[0], moved[1:], weights, kinds[0]) < _AGAIN:
         return False
     for at, known in enumerate(given):
-        if not known:
+        # Had a parent been rounded to a shorter dtype, the child would not be equal in its own.
+        if not known and not _NEAR[kinds[at + 1]] > _NEAR[kinds[0]]:
             others = [0, *(place for place in range(1, len(rows)) if place != at + 1)]
             back = [1 / weights[at], *(-weights[one - 1] / weights[at] for one in others[1:])]
-            if _equal(moved[at + 1], moved[others], back, dtype) > _NOT_SO:
+            if _equal(moved[at + 1], moved[others], back, kinds[at + 1]) > _NOT_SO:
                 return False
     return True
+
+
+def _kind(values: Numbers) -> str:
+    """Return the shortest dtype that holds values as they are."""
+    short = ("bfloat16", "float16")
+    return next((one for one in short if np.array_equal(rounded(values, one), values)), "float32")
 
 
 def _weights(child: Numbers, parents: NDArray[np.float32], near: float) -> list[Fraction]:
@@ -98,11 +103,13 @@ def _ways(
     short = [np.float32(number) for number in numbers]
     whole = lcm(*(one.denominator for one in weights))
     counts = [np.float32(int(one * whole)) for one in weights]
+    loaded = rounded(others, dtype)
     for order in permutations(range(len(others))):
         yield _sum(others, short, order, "float32")
         yield _sum(others, counts, order, "float32") / np.float32(whole)
         if dtype != "float32":
-            yield _sum(others, short, order, dtype)
+            yield _sum(loaded, short, order, "float32")
+            yield _sum(loaded, short, order, dtype)
     if len(others) == 2:
         for one, other, weight in ((0, 1, short[1]), (1, 0, short[0])):
             yield others[one] + weight * (others[other] - others[one])

@@ -202,16 +202,7 @@ def _tree(
     group: Sequence[Sample], apart: np.ndarray, bases: frozenset[str], start: Sample | None
 ) -> list[Kin]:
     """Return the relations of models that no computation explains, by a tree of least distances."""
-    graph = nx.Graph()
-    graph.add_nodes_from(range(len(group)))
-    zeros = [float((one.values == 0).mean()) for one in group]
-    for at in range(len(group)):
-        for other in range(at):
-            pair = group[at], group[other]
-            sparse = abs(zeros[at] - zeros[other]) > MORE_ZEROS and _sparser(*pair)[1] > 0
-            if sparse or _are_related(*pair, float(apart[at, other]), start):
-                graph.add_edge(other, at, weight=float(apart[at, other]))
-    tree = nx.minimum_spanning_tree(graph)
+    tree = nx.minimum_spanning_tree(_related(group, apart, start))
     kin = []
     for members in nx.connected_components(tree):
         named = [at for at in sorted(members) if group[at].name in bases]
@@ -221,6 +212,27 @@ def _tree(
             directed = bool(named) and one.name not in bases
             kin.append(_fine_tuned(one, other, float(apart[child, parent]), directed, start))
     return kin
+
+
+def _related(group: Sequence[Sample], apart: np.ndarray, start: Sample | None) -> nx.Graph:
+    """Return which models are related, with their distances.
+
+    Training seldom starts from a quantised copy: it is joined to its nearest, and nothing to it.
+    """
+    graph = nx.Graph()
+    graph.add_nodes_from(range(len(group)))
+    zeros = [float((one.values == 0).mean()) for one in group]
+    for at in range(len(group)):
+        for other in range(at):
+            pair = group[at], group[other]
+            sparse = abs(zeros[at] - zeros[other]) > MORE_ZEROS and _sparser(*pair)[1] > 0
+            if sparse or _are_related(*pair, float(apart[at, other]), start):
+                graph.add_edge(other, at, weight=float(apart[at, other]))
+    for at in (at for at, one in enumerate(group) if one.quantised):
+        if whole := [other for other in graph[at] if not group[other].quantised]:
+            nearest = min(whole, key=lambda other: float(apart[at, other]))
+            graph.remove_edges_from([(at, other) for other in list(graph[at]) if other != nearest])
+    return graph
 
 
 def _are_related(one: Sample, other: Sample, apart: float, start: Sample | None) -> bool:

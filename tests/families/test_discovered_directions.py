@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from disinherit.common.recipes.averages import average
 from disinherit.families.discovering import Kin, discover
 from tests.support.discovery_cases import (
     CASES,
@@ -176,6 +177,23 @@ def test_averages_have_a_direction(
 ) -> None:
     family = merged(weights, dtype)
     assert directed(find(tmp_path, **family)) == {"made": family.keys() - {"made"}}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.7, 0.3)])
+def test_averages_that_are_stored_in_another_dtype_have_a_direction(
+    weights: tuple[float, float], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    whole = merged(weights)
+    shorter = {**whole, "made": cast(whole["made"], dtype)}
+    short = [(cast(cast(whole[name], dtype), torch.float32)) for name in ("p0", "p1")]
+    longer = {
+        "made": average(list(zip(short, weights, strict=True))),
+        **{f"p{at}": cast(one, dtype) for at, one in enumerate(short)},
+    }
+    for at, family in enumerate((shorter, longer)):
+        (tmp_path / str(at)).mkdir()
+        assert directed(find(tmp_path / str(at), **family)) == {"made": {"p0", "p1"}}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
