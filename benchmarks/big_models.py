@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, action="append", help="by default small and large")
     parser.add_argument("--step", choices=STEPS, help="one step, as its own process calls it")
     parser.add_argument("--folder", type=Path, help="of that step")
+    parser.add_argument("--work", type=Path, help="keep files and finished steps here, to go on")
     options = parser.parse_args()
     torch.set_num_threads(1)
     shim_torchvision()  # which transformers imports, where it is installed
@@ -95,8 +96,8 @@ def main() -> None:
     rows: list[Figures] = []
     claims: list[Claim] = []
     for name in options.size or (["reduced"] if options.reduced else ["small", "large"]):
-        with tempfile.TemporaryDirectory(prefix="disinherit-", dir=".") as folder:
-            found = measure(Path(folder), SIZES[name])
+        with _folder(options.work and options.work / name) as folder:
+            found = measure(folder, SIZES[name])
         rows += found
         claims += claims_of(found)
     title = "A large decoder in files: seconds on the clock and of CPU, memory and writing in bytes"
@@ -121,13 +122,26 @@ def claims_of(rows: list[Figures]) -> list[Claim]:
     return claims
 
 
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    """Give a folder that is kept, or one that is removed in the end."""
+    if kept is not None:
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="disinherit-", dir=".") as folder:
+        yield Path(folder)
+
+
 def measure(folder: Path, size: Size) -> list[Figures]:
-    """Return a row for each step."""
-    (folder / "tiny").mkdir()
-    make_model(folder / "tiny" / "model", SIZES["reduced"])
-    parameters, total, largest = make_model(folder / "model", size)
+    """Return a row for each step; those that the folder has are not measured again."""
+    parameters, total, largest = _made(folder, size)
     rows: list[Figures] = []
-    for name in STEPS:
+    for number, name in enumerate(STEPS):
+        finished = folder / f"step-{number}.json"
+        if finished.is_file():
+            rows.append(json.loads(finished.read_text()))
+            continue
         before = _files(folder / "store")
         command = [sys.executable, __file__, "--step", name, "--folder", str(folder)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -147,8 +161,22 @@ def measure(folder: Path, size: Size) -> list[Figures]:
             row["beyond the model / largest"] = (found["memory"] - total) / largest
             row["seconds / forward and backward"] = found["seconds"] / found["passes"]
         rows.append(row)
+        finished.write_text(json.dumps(row))
         print(row, file=sys.stderr)
     return rows
+
+
+def _made(folder: Path, size: Size) -> tuple[int, int, int]:
+    """Make the models unless they are there; return what `make_model` says of the large one."""
+    finished = folder / "made.json"
+    if not finished.is_file():
+        for name in ("tiny", "model"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "tiny").mkdir()
+        make_model(folder / "tiny" / "model", SIZES["reduced"])
+        finished.write_text(json.dumps(make_model(folder / "model", size)))
+    parameters, total, largest = json.loads(finished.read_text())
+    return parameters, total, largest
 
 
 def _files(store: Path) -> dict[tuple[str, int], int]:
@@ -272,7 +300,7 @@ def _anonymous() -> int:
 
 def _copy(folder: Path) -> None:
     target = folder / "copy"
-    target.mkdir()
+    target.mkdir(exist_ok=True)
     for file in sorted((folder / "model").glob("*.safetensors")):
         shutil.copyfile(file, target / file.name)
         with (target / file.name).open("rb") as copied:

@@ -9,7 +9,7 @@ A law is a power of the work, fitted to the points by least squares of logarithm
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from disinherit.common.errors import InputError
@@ -20,10 +20,6 @@ _LABEL = re.compile(r"(.+), size (\d+)")
 
 WANTED = 100.0
 """How many times less time than retraining is looked for."""
-
-TRAININGS = 2
-"""Trainings of a replay: one without the samples, and one with all of them, which must give the
-present weights bit for bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +33,9 @@ class Size:
         network: name of the network.
         parameters: of a model.
         epochs: of a training.
-        samples: that a model is retrained on, on average.
-        models: that are retrained.
-        work: samples x epochs x parameters of all of them.
+        samples: model -> samples that it is retrained on, of all that are.
+        forgotten: samples to forget, where these were chosen.
+        work: samples x epochs x parameters of all models.
     """
 
     request: str
@@ -48,8 +44,8 @@ class Size:
     network: str
     parameters: int
     epochs: int
-    samples: float
-    models: int
+    samples: Mapping[str, int]
+    forgotten: int
     work: float
 
 
@@ -172,26 +168,24 @@ def sizes_of(references: Sequence[Record]) -> dict[str, Size]:
         label = _LABEL.fullmatch(reference["label"])
         if label is None:
             continue
-        models = reference["models"].values()
-        if any("parameters" not in model for model in models):
+        if any("parameters" not in model for model in reference["models"].values()):
             raise InputError(
                 f"Expected samples and parameters of each model of case {reference['case']}, but "
                 "an older Disinherit measured it. Run the suite again in another folder."
             )
         settings = reference["declaration"]["settings"]
-        retrained = [model for model in models if not model["gone"]]
+        epochs = settings["epochs"]
+        retrained = {n: model for n, model in reference["models"].items() if not model["gone"]}
         found[reference["case"]] = Size(
             request=label[1],
             number=int(label[2]),
             case=reference["case"],
             network=settings["network"],
-            parameters=max(model["parameters"] for model in retrained),
-            epochs=settings["epochs"],
-            samples=math.fsum(model["samples"] for model in retrained) / len(retrained),
-            models=len(retrained),
-            work=math.fsum(
-                model["samples"] * settings["epochs"] * model["parameters"] for model in retrained
-            ),
+            parameters=max(model["parameters"] for model in retrained.values()),
+            epochs=epochs,
+            samples={name: model["samples"] for name, model in retrained.items()},
+            forgotten=reference["declaration"].get("samples", 0),
+            work=math.fsum(m["samples"] * epochs * m["parameters"] for m in retrained.values()),
         )
     if not found:
         raise InputError(
@@ -248,12 +242,16 @@ def _ran(cell: Record) -> bool:
 
 
 def _bound(cell: Record, size: Size) -> float | None:
-    """Return what the ratio cannot exceed: models that are retrained, for each training of ours."""
+    """Return what the ratio cannot exceed where roots are trained again.
+
+    Retraining trains each model once.  A replay trains its root twice: without the samples, and
+    with all of them, which must give the present weights bit for bit.
+    """
     replayed = [
-        root
+        2 * size.samples[root] + size.forgotten
         for root, made in cell["chosen"].items()
         if isinstance(made, dict)
-        and not cell["models"][root]["gone"]
+        and root in size.samples
         and made.get("changes", {}).get(root, [""])[0] == "replay"
     ]
-    return size.models / (TRAININGS * len(replayed)) if replayed else None
+    return sum(size.samples.values()) / sum(replayed) if replayed else None

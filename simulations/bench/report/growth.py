@@ -17,9 +17,9 @@ from disinherit.simulations.bench.report.parts import (
     failed_gates,
     finished,
     methods_table,
+    missing_notes,
 )
 from disinherit.simulations.bench.scaling import (
-    TRAININGS,
     WANTED,
     Growth,
     Law,
@@ -45,9 +45,9 @@ _LAWS = (
     f"seconds of retraining unlearning takes {WANTED:g} times less, by the law; *far off* is more "
     f"than {_FAR:g} times what was measured. *With set-up*: what was done when the models were "
     "trained counts for this request alone, though it serves all later ones, too. *At most*: "
-    f"roots are trained again, {TRAININGS} times each (without the samples, and with all, to see "
-    "that this gives the present weights), beside each model once, so that the ratio is bounded, "
-    "whatever the size."
+    "roots are trained again, twice each (without the samples, and with all, to see that this "
+    "gives the present weights), beside each model once, so that the ratio is bounded, whatever "
+    "the size. The last column: at how many sizes it forgot, and kept the rest, as defined below."
 )
 _FORGETTING = (
     "CPU seconds of one thread. *Forgot*: of a class, at most "
@@ -90,7 +90,7 @@ def render_growth(
         "## The law",
         *([f"![{description(growths)}]({picture})"] if picture else []),
         _LAWS,
-        markdown_table(law_table(growths)),
+        markdown_table(law_table(growths, references, cells)),
         "## The sizes",
         "Work is samples x epochs x parameters, summed over the models that are retrained.",
         markdown_table(size_table(references)),
@@ -106,6 +106,8 @@ def render_growth(
         "## Sanity gates",
         "\n".join(f"- {reason}" for reason in failed_gates(references)) or PASSED,
     ]
+    if refused := missing_notes([cell for cell in cells if cell["not_applicable"]]):
+        parts += ["## Not measured, and why", "\n".join(f"- {one}" for one in refused)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -147,11 +149,20 @@ def description(growths: Sequence[Growth]) -> str:
     )
 
 
-def law_table(growths: Sequence[Growth]) -> TextTable:
+def law_table(
+    growths: Sequence[Growth], references: Sequence[Record], cells: Sequence[Record]
+) -> TextTable:
     """Return the law of every method and request, and where it gets to 100 times."""
+    known = _by_name(cells)
+    cases = {reference["case"]: reference for reference in references}
     rows = []
     for one in growths:
         whole, own = one.law(_retraining), one.law(_seconds)
+        judged = [
+            _judged(known[timed.size.case, one.method], cases[timed.size.case])
+            for timed in one.timed
+        ]
+        good = sum(forgot is True and kept is True for forgot, kept in judged)
         rows.append(
             (
                 one.request,
@@ -164,6 +175,7 @@ def law_table(growths: Sequence[Growth]) -> TextTable:
                 _foretold(one),
                 _from(one, whole, own),
                 _from(one, whole, one.law(_with_setup)),
+                f"{good} of {len(judged)}",
             )
         )
     return TextTable(
@@ -178,6 +190,7 @@ def law_table(growths: Sequence[Growth]) -> TextTable:
             "foretold",
             f"{WANTED:g} times from",
             "with set-up",
+            "forgot and kept, sizes",
         ),
         tuple(rows),
     )
@@ -191,9 +204,9 @@ def size_table(references: Sequence[Record]) -> TextTable:
             str(size.number),
             size.network,
             f"{size.parameters:,}",
-            f"{size.samples:,.0f}",
+            f"{sum(size.samples.values()) / len(size.samples):,.0f}",
             str(size.epochs),
-            str(size.models),
+            str(len(size.samples)),
             f"{size.work:.2g}",
         )
         for size in sizes_of(references).values()
@@ -217,15 +230,13 @@ def forgetting_table(
     growths: Sequence[Growth], references: Sequence[Record], cells: Sequence[Record]
 ) -> TextTable:
     """Return time and forgetting of each method at each size."""
-    known = {(cell["case"], cell["method"]): cell for cell in cells}
+    known = _by_name(cells)
     cases = {reference["case"]: reference for reference in references}
     rows = []
     for one in growths:
         for timed in one.timed:
             cell, reference = known[timed.size.case, one.method], cases[timed.size.case]
-            panel = panel_of(cell)
-            by_class = cell["granularity"] in _BY_CLASS
-            kept = "retain_accuracy" if by_class else "test_accuracy"
+            panel, kept = panel_of(cell), _kept_by(cell)
             rows.append(
                 (
                     f"{one.request}, size {timed.size.number}",
@@ -238,8 +249,7 @@ def forgetting_table(
                     _three(panel.get("forget_accuracy"), reference, "forget_accuracy", 1),
                     _three(panel.get("loss_attack_auc"), reference, "loss_attack_auc", 3),
                     _three(panel.get(kept), reference, kept, 1),
-                    _yes(_forgot(panel, reference, by_class=by_class)),
-                    _yes(None if (lost := _gap(panel, kept)) is None else lost >= -POINTS),
+                    *map(_yes, _judged(cell, reference)),
                 )
             )
     return TextTable(
@@ -328,10 +338,26 @@ def _three(
     return " / ".join(NO_FIGURE if one is None else f"{one:.{digits}f}" for one in values)
 
 
+def _by_name(cells: Sequence[Record]) -> dict[tuple[str, str], Record]:
+    return {(cell["case"], cell["method"]): cell for cell in cells}
+
+
+def _kept_by(cell: Record) -> str:
+    """Return the metric of what is to be kept."""
+    return "retain_accuracy" if cell["granularity"] in _BY_CLASS else "test_accuracy"
+
+
+def _judged(cell: Record, reference: Record) -> tuple[bool | None, bool | None]:
+    """Whether a method forgot, and kept the rest, as retraining does; `None` if not measured."""
+    panel = panel_of(cell)
+    lost = _gap(panel, _kept_by(cell))
+    forgot = _forgot(panel, reference, by_class=cell["granularity"] in _BY_CLASS)
+    return forgot, None if lost is None else lost >= -POINTS
+
+
 def _forgot(
     panel: dict[str, dict[str, float | None]], reference: Record, *, by_class: bool
 ) -> bool | None:
-    """Whether it was forgotten as by retraining; `None` where that was not measured."""
     left, found = _gap(panel, "forget_accuracy"), _gap(panel, "loss_attack_auc")
     before = _before(reference, "forget_accuracy")
     if left is None or before is None:

@@ -1,5 +1,7 @@
 """Growth with size: laws, where they get to 100 times, bounds, and the page that says so."""
 
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from disinherit.common.errors import InputError
 from disinherit.simulations.bench.cells import pack_run, write_record
 from disinherit.simulations.bench.report.growth import draw_growth, law_table, render_growth
 from disinherit.simulations.bench.scaling import Law, fit, growths_of, sizes_of
+from tests import ROOT
 from tests.support.bench import Record, cell, entry, reference, run_record
 
 SIZES = ((100, 10, 1_000), (400, 20, 4_000), (1_000, 40, 16_000))
@@ -96,35 +99,38 @@ def test_work_is_of_the_models_that_are_retrained() -> None:
     (without,) = sizes_of([a_reference(2, gone=True)]).values()
 
     assert whole.work == 2 * 400 * 20 * 4_000
-    assert (without.models, without.work) == (1, whole.work / 2)
+    assert (without.samples, without.work) == ({"r2": 400}, whole.work / 2)
 
 
 def test_where_a_request_is_a_hundred_times_faster() -> None:
     references, cells = a_run()
 
-    (row,) = law_table(growths_of(references, cells)).rows
+    (row,) = law_table(growths_of(references, cells), references, cells).rows
 
     # work 1e-7 / (work ** 0.5 1e-5) = 100 at a work of 1e8, which takes 10 s of retraining.
     assert row[:5] == ("class", "ours", "1.00", "0.50", "0 %")
     assert row[7:9] == (row[6], "10 s")
     assert "far off" in row[9] or "min" in row[9], "with two seconds of set-up it is later"
+    assert row[10] == "3 of 3"
 
 
 def test_a_replay_of_roots_bounds_the_ratio() -> None:
     references, cells = a_run()
+    references[-1]["declaration"]["samples"] = 500
     for one in cells:
         if one["method"] == "ours":
             one["chosen"] = {"r1": {"changes": {"r1": ["replay", True]}}, "r2": "refused"}
 
-    (row,) = law_table(growths_of(references, cells)).rows
+    (row,) = law_table(growths_of(references, cells), references, cells).rows
 
-    assert row[8:] == ("never: at most 1.0", "never: at most 1.0")  # of two models, one twice
+    # 2,000 samples of two models, beside 1,000 without those to forget and 1,500 with them.
+    assert row[8:10] == ("never: at most 0.8", "never: at most 0.8")
 
 
 def test_a_root_whose_owner_left_is_not_trained_again() -> None:
-    references, cells = a_run()
+    _, cells = a_run()
+    references = [a_reference(number, gone=True) for number in (1, 2, 3)]
     for one in cells:
-        one["models"]["r1"]["gone"] = True
         one["chosen"] = {"r1": {"changes": {"r1": ["replay", True]}}}
 
     (growth,) = growths_of(references, cells)
@@ -134,12 +140,15 @@ def test_a_root_whose_owner_left_is_not_trained_again() -> None:
 
 def test_the_page_has_forgetting_beside_time() -> None:
     references, cells = a_run(forget=3.0)
+    cells.append(a_cell("broken", 2, 1.0, not_applicable="it refused"))
 
     text = render_growth(
         run_record("retraining", "ours"), references, cells, "What holds.", "a/scale.svg"
     )
 
     assert "> What holds." in text
+    assert "| 0 of 3 |" in text
+    assert "- broken: it refused (class, size 2)" in text
     assert "](a/scale.svg)" in text
     assert "| 3.0 / 0.0 / 90.0 | 0.520 / 0.500 / 0.600 | 89.5 / 90.0 / — | **no** | yes |" in text
 
@@ -211,3 +220,23 @@ def test_the_command_writes_page_and_plot(tmp_path: Path) -> None:
     assert run(["bench", "scale", str(tmp_path / "scale.jsonl.gz"), *pages]) == 0
     assert "](figures/plot.svg)" in page.read_text()
     assert plot.read_text().startswith("<svg")
+
+
+def test_page_and_plot_are_made_from_the_stored_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the command of `make results`, so that its note is whole as well."""
+    monkeypatch.chdir(ROOT)
+    make = ["make", "-n", "-s", "-o", ".venv/.installed", "results"]
+    lines = subprocess.run(make, capture_output=True, text=True, check=True).stdout.splitlines()
+    (line,) = (one for one in lines if " bench scale " in one)
+    _, *command = shlex.split(line)
+    stored = ("docs/results-scale.md", "docs/figures/scale.svg")
+    (tmp_path / "docs/figures").mkdir(parents=True)
+    for name in stored:
+        command[command.index(name)] = str(tmp_path / name)
+
+    assert run(command) == 0
+
+    for name in stored:
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text(), "run `make results`"
