@@ -65,13 +65,15 @@ def read_samples(folder: Path) -> FolderSamples:
         raise DataError(f"Expected a folder with weights, but got {str(folder)!r}.")
     top, evidence = folder.resolve(), Evidence()
     places = list(model_folders(folder, evidence))
-    named = Counter(place.name for place in places if place.current)
+    current = Counter(place.name for place in places if place.current)
+    revisions = Counter(place.name for place in places)
     samples: list[Sample] = []
     listed: dict[str, Listed] = {}
     unread: dict[str, str] = {}
     for place in places:
         for group, is_main in _groups(place, top, unread):
-            names, how = _named(place, group, is_main, named[place.name] == 1, top)
+            alone = current[place.name] == 1, revisions[place.name] == 1
+            names, how = _named(place, group, is_main, alone, top)
             name = next(one for one in names if one not in listed)
             listed[name] = how
             if group.missing:
@@ -105,9 +107,17 @@ def _groups(
 
 
 def _named(
-    place: ModelFolder, group: WeightFiles, is_main: bool, alone: bool, top: Path
+    place: ModelFolder, group: WeightFiles, is_main: bool, alone: tuple[bool, bool], top: Path
 ) -> tuple[list[str], Listed]:
-    """Return names that a model may have here, the best first, and how an edge list names it."""
+    """Return names that a model may have here, the best first, and how an edge list names it.
+
+    Args:
+        place: its folder.
+        group: its files.
+        is_main: whether the import takes it as the model of the folder.
+        alone: whether no other current model, and no other revision, has its name.
+        top: the folder that is looked at.
+    """
     relative = place.path.relative_to(top)
     file = (relative / group.stem).as_posix()
     names = [f"{file}.{group.ending}", f"{place.path / group.stem}.{group.ending}"]
@@ -116,13 +126,13 @@ def _named(
         return [file, *names], Listed(place.name, place.revision, why, why)
     if place.revision:
         names.insert(0, f"{place.name}@{place.revision}")
-    if place.current and alone:
+    if place.current and alone[0]:
         names.insert(0, place.name)
     why = _unwritable(place.name)
-    if not why and not place.revision and not alone:
+    if not why and not place.revision and not alone[1]:
         why = "several models have its name: name one of their folders otherwise"
-    other = "a list names the current revision of a child, and this is another"
-    as_child = why or ("" if place.current and alone else other)
+    several = "several revisions of it are here, and an edge list names none of a child"
+    as_child = why or ("" if alone[1] else several)
     return names, Listed(place.name, place.revision, why, as_child)
 
 
