@@ -2,7 +2,7 @@
 
 On both, a transaction that writes excludes all other writers from its beginning, so its checks
 still hold when it commits.  Writers of one process that wait may share one.  A transaction that
-only reads sees one snapshot; few of a process read at a time.
+only reads sees one snapshot; one thread of a process reads at a time.
 
 Only the first connection may create an SQLite file.  A file that is missing later is an error, and
 so is one that was replaced: the open one would take writes that no other process can see.
@@ -103,15 +103,12 @@ class FairLock:
 
 
 _READERS = 1
-"""Threads of a process that read a file of SQLite at a time.
+"""Threads of a process that read at a time.
 
 Reading is computing, in this process, and the interpreter lets one thread compute at a time.  A
-driver that reads lets another thread in after each row, so that many readers pass the interpreter
-around, and writers wait behind all of them.
+driver that reads lets another thread in after each row or answer of a server, so that many readers
+pass the interpreter around, and writers, one at a time, wait behind all of them at each statement.
 """
-
-_SERVER_READERS = 4
-"""Threads of a process that read from a server at a time, which computes meanwhile."""
 
 _WRITERS_LOCK = 0x64697369  # any number, the same for all coordinators of a database
 _LOCK_WRITERS = text("SELECT pg_advisory_xact_lock(:key)")
@@ -149,7 +146,7 @@ class Database:
             self._engine, self._writer = (
                 open_sqlite(address, self.file) if lite else open_server(address)
             )
-        self._readers = FairLock(_READERS if lite else _SERVER_READERS)
+        self._readers = FairLock(_READERS)
         self._closed = threading.Event()
         event.listen(self._engine, "checkin", functools.partial(close_late, self._closed))
         # Not at exit: a store that lives as long as its process is never closed.

@@ -57,15 +57,15 @@ def test_a_connection_that_is_in_use_when_all_are_closed_is_closed_afterwards(
         del late, opened
 
 
-def test_one_thread_at_a_time_reads_a_file(tmp_path: Path) -> None:
+def test_one_thread_reads_at_a_time(database: str | None, tmp_path: Path) -> None:
     """Else each of many readers lets another in after each row, and writers wait behind them."""
-    database = Database(tmp_path / "c.db")
+    opened = Database(database or tmp_path / "c.db")
     inside, most = 0, 0
 
     def read() -> None:
         nonlocal inside, most
         for _ in range(20):
-            with database.reading() as db:
+            with opened.reading() as db:
                 inside += 1
                 most = max(most, inside)
                 db.execute(text("SELECT 1"))
@@ -77,7 +77,7 @@ def test_one_thread_at_a_time_reads_a_file(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(30.0)
     assert (inside, most) == (0, 1)
-    database.close()
+    opened.close()
 
 
 def test_who_is_in_a_transaction_waits_for_no_reader(tmp_path: Path) -> None:
