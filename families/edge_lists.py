@@ -44,7 +44,7 @@ def read_edges(path: Path, evidence: Evidence, renamed: Container[str] = ()) -> 
     rows = _json_rows(text, path) if path.suffix.lower() == ".json" else _csv_rows(text, path)
     named: dict[str, str] = {}
     before = set(evidence.models)
-    for found in evidence.models.values():
+    for found in sorted(evidence.models.values(), key=lambda one: not one.current):
         for name in (found.name, *found.aliases):
             named.setdefault(name, found.key)
     claims: list[Claim] = []
