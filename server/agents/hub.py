@@ -54,6 +54,7 @@ class Session:
         wake: called from any thread when there are tasks, or when the session is closed.
 
     Attributes:
+        certificate: SHA-256 of its certificate; `b""` if it has shown none.
         parts: task id -> data received so far.
         replaced: whether another connection of the same owner took over.
         refused: whether its certificate was revoked.
@@ -75,6 +76,7 @@ class Session:
         self._wake = wake
         self._outgoing: deque[pb.AgentTask] = deque()
         self._woken = False
+        self.certificate = b""
         self.parts: dict[str, bytearray] = {}
         self.replaced = False
         self.refused = False

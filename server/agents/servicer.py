@@ -5,6 +5,7 @@ few for those that have a certificate, and others for those that have none yet.
 """
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -95,6 +96,7 @@ class AgentsServicer:
             _details(first.hello),
             lambda: loop.call_soon_threadsafe(news.set),
         )
+        session.certificate = _shown(context)
         self._hub.connect(session)
         receiving = asyncio.create_task(self._receive(context, session))
         try:
@@ -117,7 +119,9 @@ class AgentsServicer:
 
     async def Fetch(self, request: pb.FetchRequest, context: AsyncContext) -> None:  # noqa: N802
         """Send a blob from an offset on; without a digest, nothing: that asks for access only."""
-        owner, _ = await self._caller(context)
+        owner = await owner_of(context)
+        if not self._is_connected(owner, context):
+            await self._caller(context)
         if not request.digest:
             return
         began, size = time.monotonic_ns(), 0
@@ -130,6 +134,14 @@ class AgentsServicer:
         if size >= LONG_DOWNLOAD:
             taken_us = max(1, (time.monotonic_ns() - began) // 1000)
             self._hub.measured(owner, MeasuredDownload(size, taken_us))
+
+    def _is_connected(self, owner: str, context: AsyncContext) -> bool:
+        """Return whether the caller's certificate is that of its owner's open stream.
+
+        It was looked up when it connected, and a revocation ends the stream.
+        """
+        shown = _shown(context)
+        return any(one.certificate == shown for one in self._hub.sessions([owner]))
 
     async def _caller(self, context: AsyncContext) -> tuple[str, str]:
         """Return the caller's owner and its key's SHA-256; abort if its certificate was revoked."""
@@ -159,6 +171,12 @@ async def _answered(
         return await asyncio.get_running_loop().run_in_executor(threads, work)
     except DisinheritError as error:
         await _refuse(context, error)
+
+
+def _shown(context: AsyncContext) -> bytes:
+    """Return the SHA-256 of the caller's certificate."""
+    (certificate,) = certified(context, "x509_pem_cert")
+    return hashlib.sha256(certificate).digest()
 
 
 def _revoked(owner: str) -> TokenError:

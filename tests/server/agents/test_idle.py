@@ -72,6 +72,31 @@ def test_a_connected_agent_takes_no_thread(side: AgentsSide) -> None:
     wait_for(lambda: side.connected() == [])
 
 
+def test_a_connected_agent_fetches_without_a_look_into_the_database(
+    side: AgentsSide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    is_revoked = side.enrolment.is_revoked
+
+    def watched(owner: str, key: str) -> bool:
+        looked.append(owner)
+        return is_revoked(owner, key)
+
+    monkeypatch.setattr(side.enrolment, "is_revoked", watched)
+    agents = LightAgents(side)
+    anna, ben = side.enrolled("anna").credentials(), side.enrolled("ben").credentials()
+    waited(agents.connect("anna", anna))
+    for owner, credentials in (("anna", anna), ("ben", ben)):
+        with grpc.secure_channel(f"127.0.0.1:{side.server.port}", credentials) as channel:
+            for _ in range(5):
+                with side.blobs.offered(owner, {"00": b"packet"}):
+                    (chunk,) = AgentsStub(channel).Fetch(pb.FetchRequest(digest="00"), timeout=20.0)
+                    assert chunk.data == b"packet"
+    # Once to connect; and who is not connected is looked up for each.
+    assert looked == ["anna", *["ben"] * 5]
+    waited(agents.close())
+
+
 def test_who_is_there_is_put_together_again_only_after_a_change() -> None:
     hub = Hub()
     sessions = [Session(owner) for owner in OWNERS]
