@@ -21,6 +21,7 @@ from disinherit.server.service.settings import read_settings
 from tests import ROOT
 from tests.support.agent import wait_for
 from tests.support.image_steps import context, steps
+from tests.support.pages import blocks
 from tests.support.ports import free_block
 
 DEPLOY = ROOT / "deploy"
@@ -199,6 +200,25 @@ def test_health_is_checked_over_tls(tmp_path: Path) -> None:
         wait_for(lambda: not health_check.is_healthy(made.public_ca, first))
     finally:
         service.stop(0.5)
+
+
+def test_what_administrators_copy_is_where_they_are_told_to_stand() -> None:
+    """The commands of the page are typed in the root of a checkout."""
+    lines = [
+        line
+        for language, text in blocks("docs/operations.md")
+        if language == "sh"
+        for line in text.splitlines()
+        if line.startswith("install -m")
+    ]
+    assert lines
+    for line in lines:
+        words = subprocess.run(
+            ["bash", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True, check=True
+        )
+        sources = words.stdout.split()[3:-1]
+        assert len(sources) == 4
+        assert [one for one in sources if not (ROOT / one).is_file()] == []
 
 
 def test_the_image_installs_existing_extras() -> None:
