@@ -21,6 +21,8 @@ _CAST = {"bfloat16": 2.0**-8, "float16": 2.0**-10}
 """Dtype -> largest error of a rounded value, relative to it."""
 
 _ODD = 0.001  # of the values may be farther off
+_LEAST_SHARE = 0.02
+_FEW, _LOOSE = 512, 5  # places that are looked at first, and how much more may be left there
 _TINY = 1e-7  # below which any error will do
 _SCATTERED = 8  # different rows, and columns, at least
 _LARGEST_RANK = 64
@@ -83,27 +85,45 @@ def shares(child: Sample, others: Sequence[Sample]) -> tuple[tuple[Sample, float
         Models and shares; nothing if it is no average of any of them.
     """
     error = _rounding(child)
+    most = _EXACT if error is None else _ROUNDED
+    rows = np.stack([one.values for one in (child, *others)])
+    few = rows[:, :: max(1, rows.shape[1] // _FEW)]
     for count in (2, 3):
-        for parents in combinations(others, count):
-            last = parents[-1].values
-            steps = np.stack([one.values - last for one in parents[:-1]], 1)
-            wanted = child.values - last
-            sizes = np.ones_like(last)
-            if error is not None:  # the largest error of each value, by which it counts
-                largest = np.max([np.abs(one.values) for one in (child, *parents)], axis=0)
-                sizes = error * largest + np.float32(_TINY)
-            found, *_ = np.linalg.lstsq(steps / sizes[:, None], wanted / sizes, rcond=None)
-            weights = [*map(float, found), 1 - float(found.sum())]
-            wrong = wanted - steps @ found
-            if error is None:
-                fits = _norm(wrong) <= _EXACT * min(_norm(step) for step in steps.T)
-            else:
-                nearest = min(_norm(child.values - one.values) for one in parents)
-                few = float((np.abs(wrong) > sizes).mean()) < _ODD
-                fits = few and _norm(wrong) <= _ROUNDED * nearest
-            if min(weights) > 0.02 and fits:
+        for places in combinations(range(1, len(rows)), count):
+            chosen = [0, *places]
+            if _fit(few[chosen], error)[1] > _LOOSE * most:  # as almost all are
+                continue
+            weights, left, odd = _fit(rows[chosen], error)
+            if min(weights) > _LEAST_SHARE and left <= most and odd < _ODD:
+                parents = [others[place - 1] for place in places]
                 return tuple(zip(parents, weights, strict=True))
     return ()
+
+
+def _fit(rows: Numbers, error: float | None) -> tuple[list[float], float, float]:
+    """Return the weights by which the first row is most nearly the sum of the others.
+
+    Args:
+        rows: the child, and its parents.
+        error: the largest relative error of a value of the child; `None` if it is not rounded.
+
+    Returns:
+        The weights; what is left of the child, relative to the least distance of a parent to the
+        last, or to the child if it is rounded; and the share of values with more than their error.
+    """
+    child, last = rows[0], rows[-1]
+    steps = (rows[1:-1] - last).T
+    wanted = child - last
+    sizes = np.ones_like(last)
+    if error is not None:  # the largest error of each value, by which it counts
+        sizes = error * np.abs(rows).max(axis=0) + np.float32(_TINY)
+    found, *_ = np.linalg.lstsq(steps / sizes[:, None], wanted / sizes, rcond=None)
+    weights = [*map(float, found), 1 - float(found.sum())]
+    wrong = wanted - steps @ found
+    near = rows[1:-1] - last if error is None else rows[1:] - child
+    left = _norm(wrong) / max(float(np.finfo(np.float32).tiny), min(_norm(one) for one in near))
+    odd = 0.0 if error is None else float((np.abs(wrong) > sizes).mean())
+    return weights, left, odd
 
 
 def rank_of_update(child: Sample, parent: Sample) -> int:
