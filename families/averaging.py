@@ -23,6 +23,7 @@ _NEAR = {"float32": 1e-6, "bfloat16": 1e-3, "float16": 2e-4}
 """Dtype -> how far a weight may be from a plain one, as people choose, that it is taken for."""
 
 _PLAIN = 100
+_FACTORS = (1, 3, 5, 7)  # that numbers of samples may have in common; two changes no value
 _SAMPLES, _EXACTLY = 100_000, 3e-8
 """Of clients of a federation together, at most; and how near their shares are in float32."""
 
@@ -102,11 +103,12 @@ def _ways(
     yield np.asarray(exact, dtype=np.float32)
     short = [np.float32(number) for number in numbers]
     whole = lcm(*(one.denominator for one in weights))
-    counts = [np.float32(int(one * whole)) for one in weights]
     loaded = rounded(others, dtype)
     for order in permutations(range(len(others))):
         yield _sum(others, short, order, "float32")
-        yield _sum(others, counts, order, "float32") / np.float32(whole)
+        for factor in _FACTORS:
+            counts = [np.float32(int(one * whole) * factor) for one in weights]
+            yield _sum(others, counts, order, "float32") / np.float32(whole * factor)
         if dtype != "float32":
             yield _sum(loaded, short, order, "float32")
             yield _sum(loaded, short, order, dtype)
