@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measuring import Figures, arguments, memory_in_use, most_memory, report
+from measuring import Figures, arguments, peak_bytes, report
 
 from disinherit.families.discovering import discover
 
@@ -35,9 +35,10 @@ def _row(count: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="disinherit-") as folder:
         parents = _write(Path(folder), count)
         bases = [name for name, parent in parents.items() if parent == "base"]
-        before, started = memory_in_use(), time.process_time()
+        memory = peak_bytes(lambda: discover(Path(folder), bases))
+        started = time.process_time()
         found = discover(Path(folder), bases)
-        seconds, memory = time.process_time() - started, most_memory() - before
+        seconds = time.process_time() - started
     pairs = {(one.child, one.parents[0][0]) for one in found.kin}
     true = {(name, parent) for name, parent in parents.items() if parent in parents}
     return {
