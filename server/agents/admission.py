@@ -47,7 +47,8 @@ class AgentGates(grpc.aio.ServerInterceptor):
     def __init__(self, agents: int) -> None:
         most = Limit("agents", agents, "agents", "agents connected at a time")
         self._serves = Gate(most, limits.OWNER_SERVES, "streams")
-        self._rest = Gate(limits.FETCHES, limits.OWNER_FETCHES, patience=limits.MESSAGE)
+        # Ten thousand may be told at once to fetch the packet of a campaign.
+        self._rest = Gate(limits.FETCHES, limits.OWNER_FETCHES, patience=None)
 
     async def intercept_service(
         self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails
@@ -64,7 +65,7 @@ class EnrolmentGate(grpc.aio.ServerInterceptor):
     """Limits per address: callers have no certificate yet."""
 
     def __init__(self) -> None:
-        self._gate = Gate(limits.ENROLMENTS, limits.HOST_ENROLMENTS, patience=limits.MESSAGE)
+        self._gate = Gate(limits.ENROLMENTS, limits.HOST_ENROLMENTS, patience=limits.MESSAGE.most)
 
     async def intercept_service(
         self, continuation: AsyncContinuation, details: grpc.HandlerCallDetails

@@ -127,6 +127,12 @@ class Hub:
             left = self._left.get(owner)
             return float("inf") if left is None else time.monotonic() - left
 
+    def lost(self, seconds: float) -> set[str]:
+        """Return the owners whose agents disconnected longer ago, and are not back."""
+        before = time.monotonic() - seconds
+        with self._lock:
+            return {owner for owner, left in self._left.items() if left < before}
+
     def sessions(self, owners: Iterable[str] | None = None) -> list[Session]:
         """Return the open sessions.
 
@@ -174,6 +180,7 @@ class Hub:
         with self._lock:
             old = self._sessions.get(session.owner)
             self._sessions[session.owner] = session
+            self._left.pop(session.owner, None)
             self._present = None
             for task in self._open.get(session.owner, {}).values():
                 session.send(task)

@@ -76,10 +76,13 @@ class AgentTransport:
     ) -> list[tuple[str, str]]:
         if time.monotonic() >= deadline:
             return [(task_id, f"did not answer within {timeout:g} s") for task_id in waiting]
+        lost = self._hub.lost(self._grace)
+        if not lost:
+            return []
         return [
             (task_id, "was lost before it answered")
             for task_id, ask in waiting.items()
-            if self._hub.away(ask.owner) > self._grace
+            if ask.owner in lost
         ]
 
 

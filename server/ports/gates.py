@@ -69,15 +69,15 @@ class Gate:
         total: limit of concurrent calls.
         each: limit of concurrent calls of one caller, those that wait included.
         what: plural noun for error messages, such as "calls".
-        patience: how long a call waits for others to end where there are too many; `None` to
-            refuse it at once.
+        patience: seconds that a call waits for others to end where there are too many; 0 to refuse
+            it at once, `None` for as long as its caller waits.
     """
 
     def __init__(
-        self, total: Limit, each: Limit, what: str = "calls", patience: Limit | None = None
+        self, total: Limit, each: Limit, what: str = "calls", patience: float | None = 0.0
     ) -> None:
         self._total, self._each, self._what = total.most, each.most, what
-        self._patience = 0 if patience is None else patience.most
+        self._patience = patience
         self._here: Counter[Hashable] = Counter()
         self._places = asyncio.Semaphore(total.most)
 
@@ -120,7 +120,7 @@ class Gate:
 
     async def _enter(self) -> bool:
         """Take a place, in the order in which calls came, and return whether there was one."""
-        if self._places.locked() and not self._patience:
+        if self._places.locked() and self._patience == 0.0:
             return False
         try:
             async with asyncio.timeout(self._patience or None):

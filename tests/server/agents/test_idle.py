@@ -10,7 +10,9 @@ import pytest
 
 from disinherit.common.wire.messages import PROTOCOL
 from disinherit.server.agents import revocation
+from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Session
+from disinherit.server.agents.transport import AgentTransport
 from disinherit.server.ports.event_loop import waited
 from disinherit.server.store.presence import (
     Attendance,
@@ -18,8 +20,10 @@ from disinherit.server.store.presence import (
     MeasuredDownload,
     find_presence,
 )
+from disinherit.server.transport.base import Ask
 from disinherit.v1 import agents_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
+from disinherit.v1.unlearning_pb2 import EvaluateTask
 from tests.support.agent import AgentsSide, wait_for
 
 OWNERS = ["anna", "ben", "cleo", "dora", "emil", "fred"]
@@ -160,3 +164,32 @@ def test_a_look_for_revoked_agents_looks_at_those_of_revoked_owners_only(
     revocation.refuse_revoked(side.database, hub)
     assert hub.looked == 1
     assert sorted(hub.present()) == [owner for owner in OWNERS if owner != "dora"]
+
+
+class Asked(Hub):
+    """A hub that counts how often it is asked about one owner."""
+
+    asked = 0
+
+    def away(self, owner: str) -> float:
+        self.asked += 1
+        return super().away(owner)
+
+
+def test_while_nobody_answers_only_owners_that_left_are_looked_at() -> None:
+    hub = Asked()
+    sessions = {owner: Session(owner) for owner in OWNERS}
+    for session in sessions.values():
+        hub.connect(session)
+    asks = [Ask(owner, "evaluate.panel", EvaluateTask()) for owner in OWNERS]
+    answers = AgentTransport(hub, Blobs(), grace=0.3).ask(asks, 1.5)
+    threading.Timer(0.2, hub.leave, [sessions["ben"]]).start()
+    found = list(answers)
+    assert hub.asked == 0
+    assert {answer.ask.owner for answer in found} == set(OWNERS)
+    assert "was lost before it answered" in found[0].error
+    assert found[0].ask.owner == "ben"
+    assert all("did not answer within 1.5 s" in answer.error for answer in found[1:])
+    hub.connect(Session("ben"))
+    assert hub.lost(0.0) == set()
+    assert hub.away("ben") == 0.0

@@ -37,12 +37,11 @@ class Calls:
     """A gate, and calls that stay inside until they are told to leave.
 
     Args:
-        patience: how long a call waits for its turn; 0 to be refused at once.
+        patience: how long a call waits for its turn; 0 to be refused at once, `None` for ever.
     """
 
-    def __init__(self, patience: int = 0) -> None:
-        waits = limit(patience) if patience else None
-        gate = Gate(limit(INSIDE), limit(EACH), "streams", waits)
+    def __init__(self, patience: float | None = 0.0) -> None:
+        gate = Gate(limit(INSIDE), limit(EACH), "streams", patience)
         self.leaving = asyncio.Event()
         handler: Any = grpc.stream_unary_rpc_method_handler(cast("Any", self._answer))
         self._guarded: Any = gate.guard(handler, caller).stream_unary
@@ -111,9 +110,10 @@ def test_a_call_that_is_given_up_makes_room() -> None:
     asyncio.run(run())
 
 
-def test_calls_wait_for_their_turn_at_a_gate_with_patience() -> None:
+@pytest.mark.parametrize("patience", [30.0, None])
+def test_calls_wait_for_their_turn_at_a_gate_with_patience(patience: float | None) -> None:
     async def run() -> None:
-        calls = Calls(patience=30)
+        calls = Calls(patience)
         tasks = [(await calls.enter(f"owner-{number}"))[1] for number in range(3 * INSIDE)]
         # A caller has its share, whether its calls wait or are inside.
         tasks.append((await calls.enter("owner-11"))[1])
@@ -126,7 +126,7 @@ def test_calls_wait_for_their_turn_at_a_gate_with_patience() -> None:
 
 def test_a_call_that_has_waited_long_enough_is_refused() -> None:
     async def run() -> None:
-        calls = Calls(patience=1)
+        calls = Calls(patience=0.2)
         inside = [(await calls.enter(f"owner-{number}"))[1] for number in range(INSIDE)]
         assert "4 streams at a time" in await refused(calls, "late")
         calls.leaving.set()
