@@ -4,75 +4,100 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard
+from huggingface_hub import RepoCard
 
+from disinherit.client.huggingface.hub_folders import cached_name, is_id
 from disinherit.client.store.ledger import LedgerEntry
 from disinherit.common.errors import InputError
 from disinherit.common.exports.model_cards import (
     DISINHERIT,
     has_section,
+    pointer_lines,
     remedy_lines,
+    with_pointer,
     with_section,
 )
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import unlearning_pb2 as pb
 
-_CARD = "README.md"
-_SNAPSHOTS, _CACHED = "snapshots", "models--"
+CARD = "README.md"
 _TAGS = ("disinherit", "unlearned")
+_OF_BEFORE = ("new_version", "model-index")
+"""What a card says of the very weights that are replaced: their successor, and their figures."""
 
 
-def write_card(
-    folder: Path,
+def card_of(
+    source: Path | None,
+    title: str,
     made_by: Sequence[LedgerEntry],
     *,
-    base_model: str,
+    base_model: str | None,
     relation: str,
-    made_of: str,
     attestation: str,
-) -> None:
-    """Add to the card in a folder what a version was made of, and by which requests.
+) -> str:
+    """Return the card of a version: that of the one before, with what it was made of, by what.
 
-    Other metadata and the text stay, and so do sections about requests that it has, such as those
-    of `disinherit request export --format card`, which replaces what is written here.
+    Its figures and its successor are left out, and so are bases by a path: they mean nothing
+    elsewhere, and tell who published it.  All else stays, and so do sections about requests that it
+    has, such as those of `disinherit request export --as card`.
 
     Args:
-        folder: of the version.
-        made_by: the entries of the owner's ledger that led to it, latest first.
-        base_model: id or path of its base on the hub; `""` to leave that as it is.
+        source: folder of the version before; `None` if it has none.
+        title: of the card if there is none.
+        made_by: the entries of the owner's ledger that led to it, latest first; without any the
+            card is as it was, and `""` if there is none.
+        base_model: id of its base on the hub; `""` to leave that as it is, `None` to name none.
         relation: how the hub calls that, such as `finetune`.
-        made_of: id or path of the version before; `""` if it has none.
         attestation: where the attestation of the latest request is; `""` if there is none.
 
     Raises:
-        InputError: if the card that is there cannot be read.
+        InputError: if the card that is there cannot be read, or its sections are spoiled.
     """
-    card = _read(folder)
-    if base_model:
-        card.data.base_model = base_model
-    if card.data.base_model:
-        card.data.base_model_relation = relation
-    tags = card.data.tags or []
-    card.data.tags = list(dict.fromkeys([*([tags] if isinstance(tags, str) else tags), *_TAGS]))
-    for entry in reversed(made_by):
-        if not has_section(card.text, entry.request_id):
-            lines = _section(entry, made_of, attestation if entry is made_by[0] else "")
-            card.text = with_section(card.text, entry.request_id, lines)
-    card.save(folder / _CARD)
+    path = None if source is None else source / CARD
+    if not made_by:
+        return "" if path is None or not path.exists() else str(_read(path, title))
+    card = _read(path, title)
+    for name in _OF_BEFORE:
+        card.data.pop(name, None)
+    said = card.data.pop("base_model_relation", None)
+    had = [one for one in _listed(card.data.pop("base_model", None)) if is_id(one)]
+    if bases := had if base_model == "" else _listed(base_model):
+        card.data["base_model"] = bases[0] if len(bases) == 1 else bases
+        given = base_model or relation != "finetune"  # what else the card says of its bases stays
+        card.data["base_model_relation"] = relation if given else said
+    if relation == "adapter" and not card.data.get("library_name"):
+        card.data["library_name"] = "peft"
+    tags = [tag for tag in _listed(card.data.get("tags")) if not tag.startswith("base_model:")]
+    card.data["tags"] = list(dict.fromkeys([*tags, *_TAGS]))
+    try:
+        for entry in reversed(made_by):
+            where = attestation if entry is made_by[0] else ""
+            if not has_section(card.text, entry.request_id):
+                card.text = with_section(card.text, entry.request_id, _section(entry, where))
+            elif where:
+                card.text = with_pointer(card.text, entry.request_id, where)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return str(card)
 
 
-def _section(entry: LedgerEntry, made_of: str, attestation: str) -> list[str]:
+def _listed(value: Any) -> list[str]:
+    """Return the texts of a field that has one, or a list."""
+    return [str(one) for one in (value if isinstance(value, list) else [value]) if one]
+
+
+def _section(entry: LedgerEntry, attestation: str) -> list[str]:
     remedy = remedy_word(pb.ModelResult.FromString(entry.result).remedy)
     digests = f"`{entry.digest_before}` | `{entry.digest_after}`"
     return [
-        f"Made of `{made_of}` by {DISINHERIT}:" if made_of else f"Made by {DISINHERIT}:",
+        f"Made of `{entry.model_id}` by {DISINHERIT}:",
         "",
         "| request | remedy | weights before | weights after |",
         "| --- | --- | --- | --- |",
         f"| `{entry.request_id}` | {remedy} | {digests} |",
         "",
         *remedy_lines([remedy]),
-        f"Attestation: {attestation or 'none was given'}.",
+        *pointer_lines(attestation),
     ]
 
 
@@ -86,23 +111,22 @@ def supersede_card(folder: Path, new_version: str) -> None:
     Raises:
         InputError: if the card that is there cannot be read, or is in the cache of the hub.
     """
-    if folder.parent.name == _SNAPSHOTS and folder.parent.parent.name.startswith(_CACHED):
+    if cached_name(folder):
         raise InputError(
             f"Expected a folder of your own to write {new_version!r} into its card, but {folder} "
             "is in the cache of the hub, which keeps what others published. Write new_version into "
             "the card of the repository there."
         )
-    card = _read(folder)
-    card.data.new_version = new_version
-    card.save(folder / _CARD)
+    card = _read(folder / CARD, folder.name)
+    card.data["new_version"] = new_version
+    card.save(folder / CARD)
 
 
-def _read(folder: Path) -> Any:
-    path = folder / _CARD
-    if not path.exists():
-        return ModelCard(f"---\n{{}}\n---\n# {folder.name}\n")
+def _read(path: Path | None, title: str) -> Any:
+    if path is None or not path.exists():
+        return RepoCard(f"---\n{{}}\n---\n# {title}\n")
     try:
-        return ModelCard.load(path)
+        return RepoCard.load(path)  # a ModelCard refuses figures that are not as it has them
     except Exception as error:  # the library raises what YAML raises
         raise InputError(
             f"Expected a model card in {path}, but its metadata cannot be read. Correct it, or "

@@ -31,7 +31,7 @@ class KeptModel:
         column: of the ids of its samples; `""` for ids by content.
         retrain: trains it again.
         folder: where it came from.
-        origin: how that was named.
+        origin: its id on the hub; `""` for a module or another folder.
         curvature: whether its curvature is registered.
     """
 

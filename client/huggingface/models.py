@@ -6,12 +6,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import peft
 import torch
 import transformers
 from torch import nn
 
+from disinherit.client.huggingface.hub_folders import base_folder
 from disinherit.client.huggingface.quantised import is_quantised_config, load_quantised
 from disinherit.common.errors import CheckpointError, DisinheritError, InputError
 from disinherit.common.text import one_line
@@ -20,24 +20,6 @@ _ADAPTER = "adapter_config.json"
 _CONFIG = "config.json"
 _BROUGHT = "base_model.model."
 """What names of an adapter's tensors begin with that take the place of the base's."""
-
-
-def find_folder(source: str | Path) -> Path:
-    """Return the folder of a model: a folder, or that of an id in the local cache of the hub.
-
-    Raises:
-        InputError: if it is neither.
-    """
-    folder = Path(source)
-    if folder.is_dir():
-        return folder
-    try:
-        return Path(huggingface_hub.snapshot_download(str(source), local_files_only=True))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"Expected a folder, or an id in the local cache of the hub, but got {str(source)!r}. "
-            "Download it first."
-        ) from error
 
 
 def load_model(folder: Path) -> nn.Module:
@@ -56,7 +38,7 @@ def load_model(folder: Path) -> nn.Module:
         if (folder / _ADAPTER).is_file():
             return _load_adapter(folder)
         if (folder / _CONFIG).is_file():
-            return _load(str(folder), None)
+            return _load(folder, None)
     except DisinheritError:
         raise
     except Exception as error:  # whatever the libraries raise about files that are not theirs
@@ -72,17 +54,12 @@ def load_model(folder: Path) -> nn.Module:
 
 def _load_adapter(folder: Path) -> nn.Module:
     config = peft.PeftConfig.from_pretrained(str(folder))
-    base = config.base_model_name_or_path
-    if not base:
-        raise InputError(
-            f"Expected {folder / _ADAPTER} with base_model_name_or_path, but got none."
-        )
-    local = folder / base
+    base = base_folder(folder, config)
     given = {
         key.removeprefix(_BROUGHT)
         for key in peft.utils.load_peft_weights(str(folder), device="cpu")
     }
-    model = _load(str(local) if local.is_dir() else base, config.task_type, given)
+    model = _load(base, config.task_type, given)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         adapted: nn.Module = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
@@ -97,12 +74,12 @@ def _load_adapter(folder: Path) -> nn.Module:
     return adapted
 
 
-def _load(name: str, task: str | None, given: Collection[str] = ()) -> nn.Module:
+def _load(folder: Path, task: str | None, given: Collection[str] = ()) -> nn.Module:
     """Load a model as the class that its configuration names, else as the task of its adapter.
 
     Weights that an adapter gives, such as those of its head, may be missing.
     """
-    config = transformers.AutoConfig.from_pretrained(name, local_files_only=True)
+    config = transformers.AutoConfig.from_pretrained(str(folder), local_files_only=True)
     listed = config.architectures
     named = str(listed[0]) if isinstance(listed, list) and listed else ""
     kind: Any = getattr(transformers, named, None)
@@ -112,18 +89,18 @@ def _load(name: str, task: str | None, given: Collection[str] = ()) -> nn.Module
         kind = transformers.AutoModelForCausalLM
     if not (isinstance(kind, type) and hasattr(kind, "from_pretrained")):
         raise InputError(
-            f"Expected {name} to name a class of transformers as its architecture, but got "
+            f"Expected {folder} to name a class of transformers as its architecture, but got "
             f"{named!r}. Give the model itself."
         )
     if is_quantised_config(config):
-        return load_quantised(kind, config, find_folder(name))
+        return load_quantised(kind, config, folder)
     model, found = kind.from_pretrained(
-        name, dtype="auto", local_files_only=True, output_loading_info=True
+        str(folder), dtype="auto", local_files_only=True, output_loading_info=True
     )
     missing = sorted(set(found["missing_keys"]).difference(given))
     if missing:
         raise CheckpointError(
-            f"Expected {name} with all weights of {type(model).__name__}, but {missing[0]!r} is "
+            f"Expected {folder} with all weights of {type(model).__name__}, but {missing[0]!r} is "
             f"one of {len(missing)} missing. Give a folder of this very class."
         )
     loaded: nn.Module = model

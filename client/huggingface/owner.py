@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,13 +18,14 @@ from disinherit.client.huggingface.batches import (
     pairs_of,
     some_rows,
 )
-from disinherit.client.huggingface.cards import supersede_card, write_card
+from disinherit.client.huggingface.cards import CARD, card_of, supersede_card
 from disinherit.client.huggingface.forms import Form, answering, original
+from disinherit.client.huggingface.hub_folders import hub_name
 from disinherit.client.huggingface.kept_models import KeptModel, Retrain
 from disinherit.client.huggingface.models import with_weights, without_weights
 from disinherit.client.huggingface.names import own_weights, trainable, without_tied_names
 from disinherit.client.huggingface.quantised import is_quantised_config
-from disinherit.client.huggingface.saving import save_model
+from disinherit.client.huggingface.saving import new_folder, save_adapter, save_model
 from disinherit.client.huggingface.sources import ModelSource, opened_source
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
@@ -132,7 +134,7 @@ class HuggingFaceOwner:
                 column=ids,
                 retrain=retrain,
                 folder=source.folder,
-                origin="" if source.folder is None else str(model),
+                origin="" if isinstance(model, nn.Module) else hub_name(model),
                 curvature=curvature,
                 **loaders,
             )
@@ -274,45 +276,74 @@ class HuggingFaceOwner:
     ) -> None:
         """Write a version into a new folder, from which `from_pretrained` loads it.
 
-        Tokenizer, configuration and card are those of the folder that the model came from.  The
-        card gets what the version was made of, tags, the requests, and where the attestation is.
-        An adapter whose base has changed is written with it, in the folder `base`.
+        Tokenizer, configuration, licence and card are those of the folder that the model came from;
+        nothing else of it is copied.  The card gets what the version was made of, tags, the
+        requests, and where the attestation is.  An adapter whose base has changed is written with
+        it, in the folder `base`.  If it fails, nothing is left in the folder.
 
         Args:
             model_id: the version.
             folder: the new folder.
-            base_model: id on the hub, or path, for the card: of what it was made of, by default
-                as it was added; for an adapter that of its base, by default as PEFT has it; for a
-                quantised copy that of its original, by default as the card has it.
+            base_model: id on the hub of what it was made of, for the card; by default that by which
+                the model was added, else what the card has. Of an adapter it is the id under which
+                its base is published, for its configuration, too; by default that is as it was, or
+                the folder `base`. Of a quantised copy it is its original.
             attestation: where the attestation of the request is, for the card.
             max_shard_size: largest file of weights.
 
         Raises:
-            InputError: if there is something in the folder, or the card cannot be read.
+            InputError: if there is something in the folder, the card cannot be read, or
+                `base_model` is the base of before, whose weights are other ones.
             StoreError: if the version does not exist.
         """
         record = self.store.record(model_id)
         kept, folder = self._of(record), Path(folder)
-        adapted = hasattr(kept.hollow, "peft_config")
-        copied = is_quantised_config(getattr(kept.hollow, "config", None))
-        changed = adapted and self._has_changed_base(record, kept)
-        base = save_model(
-            lambda: self.load(model_id),
-            folder,
-            kept.folder,
-            with_base=changed or (adapted and kept.folder is None),
-            max_shard_size=max_shard_size,
-        )
-        made_by = self.store.made_by(model_id)
-        if made_by:
-            write_card(
-                folder,
-                made_by,
-                base_model=base_model or (base if adapted else "" if copied else kept.origin),
-                relation="adapter" if adapted else "quantized" if copied else "finetune",
-                made_of=kept.origin,
-                attestation=attestation,
+        load = partial(self.load, model_id)
+        configs: Mapping[str, Any] = getattr(kept.hollow, "peft_config", {})
+        with_base = bool(configs) and self._has_changed_base(record, kept)
+        before = [one.base_model_name_or_path or "" for one in configs.values()]
+        if with_base and base_model in before:
+            raise InputError(
+                f"Expected the id under which the new base of {model_id!r} is published, but "
+                f"{base_model!r} is the base of before, which knows what was forgotten. Publish "
+                "the folder base under another id and name that, or name none."
             )
+        with_base = with_base or (bool(configs) and kept.folder is None)
+        made_of: str | None = base_model or kept.origin
+        if configs:
+            made_of = base_model or (None if with_base else before[0])
+        elif is_quantised_config(getattr(kept.hollow, "config", None)):
+            made_of = base_model
+        card = self._card(model_id, kept, folder.name, made_of, attestation)
+        with new_folder(folder):
+            if configs:
+                save_adapter(
+                    load,
+                    folder,
+                    kept.folder,
+                    with_base=with_base,
+                    named=base_model,
+                    max_shard_size=max_shard_size,
+                )
+            else:
+                save_model(load, folder, kept.folder, max_shard_size=max_shard_size)
+            if card:
+                (folder / CARD).write_text(card, "utf-8", newline="")
+
+    def _card(
+        self, model_id: str, kept: KeptModel, title: str, made_of: str | None, attestation: str
+    ) -> str:
+        """Return the card of a version; `""` for none."""
+        is_copy = is_quantised_config(getattr(kept.hollow, "config", None))
+        is_adapter = hasattr(kept.hollow, "peft_config")
+        return card_of(
+            kept.folder,
+            title,
+            self.store.made_by(model_id),
+            base_model=made_of,
+            relation="adapter" if is_adapter else "quantized" if is_copy else "finetune",
+            attestation=attestation,
+        )
 
     def supersede(self, model_id: str, new_version: str) -> None:
         """Name the new version in the card of the folder that a model came from.
@@ -323,8 +354,13 @@ class HuggingFaceOwner:
 
         Raises:
             InputError: if it came from no folder, from the cache of the hub, or its card cannot be
-                read.
+                read; or if it is a version that a request made, whose folder `save` wrote.
         """
+        if "~" in model_id:
+            raise InputError(
+                f"Expected a model as it was added, but {model_id!r} was made by a request. Write "
+                f"new_version: {new_version} into the card in the folder that it was saved to."
+            )
         folder = self._of(self.store.record(model_id)).folder
         if folder is None:
             raise InputError(f"Expected model {model_id!r} to come from a folder, but it did not.")

@@ -11,7 +11,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from disinherit.client.huggingface.models import find_folder, load_model
+from disinherit.client.huggingface.hub_folders import find_folder
+from disinherit.client.huggingface.models import load_model
 from disinherit.client.huggingface.names import own_weights
 from disinherit.client.huggingface.quantised import is_quantised_config
 from disinherit.common.errors import CheckpointError, InputError

@@ -17,6 +17,7 @@ from disinherit.common.wire.remedies import REMEDIES
 DISINHERIT = "[Disinherit](https://arxiv.org/abs/2408.08493)"
 _SHOWN = 10
 _NO_FIGURE = "not measured"
+_POINTER, _NO_POINTER = "Attestation: ", "none was given"
 
 
 def has_section(text: str, request_id: str) -> bool:
@@ -40,24 +41,75 @@ def with_section(text: str, request_id: str, lines: Iterable[str]) -> str:
         >>> with_section(card, "q", ["New."]) == with_section("# Cats\n", "q", ["New."])
         True
     """
-    begin, end = _begin(request_id), f"<!-- disinherit: end of request {request_id} -->"
+    begin, end = _begin(request_id), _end(request_id)
     line_end = "\r\n" if "\r\n" in text else "\n"
     heading = f"## Unlearning: request `{request_id}`"
     section = line_end.join([begin, heading, "", *lines, end])
     if begin not in text and end not in text:
         gap = line_end if text.endswith("\n") else 2 * line_end
         return (text + gap if text else "") + section + line_end
+    start, stop = _place(text, request_id)
+    return text[:start] + section + text[stop:]
+
+
+def pointer_lines(attestation: str) -> list[str]:
+    """Return the last lines of a section: where the attestation is; `""` if that is not known."""
+    return [f"{_POINTER}{attestation or _NO_POINTER}."]
+
+
+def with_pointer(text: str, request_id: str, attestation: str) -> str:
+    """Return a card whose section about a request says where the attestation is.
+
+    Args:
+        text: the card.
+        request_id: the request; the card has a section about it.
+        attestation: where it is.
+
+    Raises:
+        InputError: if the markers of the section are not one pair in order.
+    """
+    inner = _lines(text, request_id)[3:-1]  # without markers and heading
+    lines = [line for line in inner if not line.startswith(_POINTER)]
+    gap = [] if lines and not lines[-1] else [""]
+    return with_section(text, request_id, [*lines, *gap, *pointer_lines(attestation)])
+
+
+def pointer_of(text: str, request_id: str) -> str:
+    """Return where the attestation of a request is, by the card's section; `""` if it says not.
+
+    Raises:
+        InputError: if the markers of the section are not one pair in order.
+    """
+    if not has_section(text, request_id):
+        return ""
+    for line in _lines(text, request_id):
+        if line.startswith(_POINTER) and line != pointer_lines("")[0]:
+            return line.removeprefix(_POINTER).removesuffix(".")
+    return ""
+
+
+def _lines(text: str, request_id: str) -> list[str]:
+    """Return the lines of the section about a request, with its markers and heading."""
+    start, stop = _place(text, request_id)
+    return text[start:stop].splitlines()
+
+
+def _place(text: str, request_id: str) -> tuple[int, int]:
+    """Return start and end of the section about a request."""
+    begin, end = _begin(request_id), _end(request_id)
     start, stop = text.find(begin), text.find(end)
     if (text.count(begin), text.count(end)) != (1, 1) or stop < start:
         raise InputError(
             f"Expected one section about request {request_id!r}, between {begin!r} and {end!r}, "
             "but the card has other markers. Remove them, and export again."
         )
-    return text[:start] + section + text[stop + len(end) :]
+    return start, stop + len(end)
 
 
 def write_section(path: Path, done: FinishedRequest, models: Sequence[str] = ()) -> None:
     """Put the section about a request into a card; all else stays byte for byte.
+
+    A former section that says where the attestation is goes on saying so.
 
     Args:
         path: the card; made if there is none.
@@ -73,6 +125,8 @@ def write_section(path: Path, done: FinishedRequest, models: Sequence[str] = ())
         text = path.read_bytes().decode() if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Expected a model card in UTF-8 at {path}, but: {error}.") from None
+    if where := pointer_of(text, done.id):
+        lines += ["", *pointer_lines(where)]
     write_atomic(path, with_section(text, done.id, lines).encode())
 
 
@@ -137,6 +191,10 @@ def remedy_lines(remedies: Iterable[str]) -> list[str]:
 
 def _begin(request_id: str) -> str:
     return f"<!-- disinherit: request {request_id} -->"
+
+
+def _end(request_id: str) -> str:
+    return f"<!-- disinherit: end of request {request_id} -->"
 
 
 def _chosen(done: FinishedRequest, names: Sequence[str]) -> list[Mapping[str, Any]]:

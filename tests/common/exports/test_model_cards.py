@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from disinherit.common.errors import InputError
-from disinherit.common.exports.model_cards import with_section, write_section
+from disinherit.common.exports.model_cards import pointer_lines, with_section, write_section
 from disinherit.common.wire.remedies import REMEDIES
 from disinherit.v1.unlearning_pb2 import Remedy
 from tests.support.exports import PERSONAL, finished, model
@@ -54,6 +54,23 @@ def test_another_export_replaces_the_section_and_nothing_else(card: Path) -> Non
     assert text.count("## Unlearning") == 1
     assert "0.9, 0.25 (accuracy)" in text
     assert "0.9, 0 (accuracy)" not in text
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_another_export_keeps_where_the_attestation_is(card: Path, end: str) -> None:
+    where = "Attestation: https://lab.example/q.json."
+    old = with_section(CARD, "q2", pointer_lines("https://lab.example/q2.json"))
+    old = with_section(old, "q", ["Made of `m`.", *pointer_lines("https://lab.example/q.json")])
+    card.write_bytes(old.replace("\n", end).encode())
+    for _ in range(2):
+        write_section(card, finished())
+        text = card.read_bytes().decode()
+        assert text.count(where) == 1
+        assert "Made of" not in text
+        assert text.endswith(f"{where}{end}<!-- disinherit: end of request q -->{end}")
+    card.write_text(with_section(CARD, "q", pointer_lines("")))
+    write_section(card, finished())
+    assert "Attestation:" not in card.read_text(), "it had none"
 
 
 def test_requests_have_sections_of_their_own() -> None:
