@@ -52,7 +52,7 @@ class Pairs:
             DataError: if an argument or the labels are missing, or a sequence has no token that
                 counts.
         """
-        batch = dict(self.collate(rows))
+        batch = _begun_at_once(dict(self.collate(rows)), self.fill)
         if self.form.task == "causal-lm":
             batch[LABELS] = token_labels(batch)
             targets = torch.zeros(len(batch[LABELS]), dtype=torch.int64)
@@ -147,6 +147,8 @@ def some_rows(loader: DataLoader[Any], positions: Sequence[int]) -> DataLoader[A
 def token_labels(batch: Mapping[str, Any]) -> Tensor:
     """Return the labels of the tokens of a batch `[n, T]`, by default the tokens themselves.
 
+    Padding does not count, whatever its labels are.
+
     Raises:
         DataError: if it has no tokens, or a sequence has none that counts.
     """
@@ -154,17 +156,37 @@ def token_labels(batch: Mapping[str, Any]) -> Tensor:
     if not isinstance(tokens, Tensor):
         raise DataError(f"Expected rows with {TOKENS}, but got {', '.join(map(str, batch))}.")
     if not isinstance(labels, Tensor):
-        labels = tokens if mask is None else tokens.where(mask.bool(), IGNORED)
+        labels = tokens
     if labels.shape != tokens.shape:
         raise DataError(
             f"Expected a label for each token {list(tokens.shape)}, but got {list(labels.shape)}."
         )
+    if mask is not None:
+        labels = labels.where(mask.bool(), IGNORED)
     if not bool((labels[:, 1:] != IGNORED).any(1).all()):
         raise DataError(
             f"Expected sequences with a token to predict after the first, but one of the batch has "
             f"none: its labels are all {IGNORED}, or it is too short. Leave it out."
         )
     return labels
+
+
+def _begun_at_once(batch: dict[str, Any], fill: Mapping[str, int]) -> dict[str, Any]:
+    """Return a batch with what is padded on the left padded on the right instead.
+
+    A sequence would have other positions, and its first token a loss, by how long the longest is.
+    """
+    mask = batch.get(MASK)
+    if not isinstance(mask, Tensor) or mask.ndim != 2 or not mask.numel() or mask[:, 0].all():
+        return batch
+    starts = mask.bool().int().argmax(1)
+    places = torch.arange(mask.shape[1]) + starts[:, None]
+    for name, padding in fill.items():
+        value = batch.get(name)
+        if isinstance(value, Tensor) and value.shape == mask.shape:
+            moved = value.gather(1, places.clamp(max=mask.shape[1] - 1))
+            batch[name] = moved.where(places < mask.shape[1], padding)
+    return batch
 
 
 def _class_indices(batch: Mapping[str, Any]) -> Tensor:

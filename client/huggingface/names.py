@@ -98,6 +98,19 @@ def without_tied_names(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[
     return {name: value for name, value in weights.items() if name not in further}
 
 
+def fill_unused(model: nn.Module) -> None:
+    """Give unused originals, in place, the values of what takes their place.
+
+    Nothing keeps their own, and those of before would still have what was forgotten.
+    """
+    for module in model.modules():
+        saved: Any = getattr(module, _SAVED, None)
+        unused: Any = getattr(module, _UNUSED, None)
+        if isinstance(saved, nn.ModuleDict) and isinstance(unused, nn.Module):
+            (used,) = saved.values()
+            unused.load_state_dict(used.state_dict())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Place:
     """A place of a tensor in a model.

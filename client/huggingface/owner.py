@@ -23,7 +23,12 @@ from disinherit.client.huggingface.forms import Form, answering, original
 from disinherit.client.huggingface.hub_folders import hub_name
 from disinherit.client.huggingface.kept_models import KeptModel, Retrain
 from disinherit.client.huggingface.models import with_weights, without_weights
-from disinherit.client.huggingface.names import own_weights, trainable, without_tied_names
+from disinherit.client.huggingface.names import (
+    fill_unused,
+    own_weights,
+    trainable,
+    without_tied_names,
+)
 from disinherit.client.huggingface.quantised import is_quantised_config
 from disinherit.client.huggingface.saving import new_folder, save_adapter, save_model
 from disinherit.client.huggingface.sources import ModelSource, opened_source
@@ -253,6 +258,9 @@ class HuggingFaceOwner:
     def load(self, model_id: str) -> nn.Module:
         """Return a version as the model that transformers, or PEFT, has.
 
+        With its adapter disabled, a layer in `modules_to_save` is that of the adapter: the one that
+        it replaces is not kept.
+
         Raises:
             StoreError: if the version does not exist.
         """
@@ -263,6 +271,7 @@ class HuggingFaceOwner:
         with self.store.opened(model_id) as weights:
             inner.load_each(weights)
         original(inner)
+        fill_unused(whole)
         return whole.eval()
 
     def save(

@@ -100,7 +100,7 @@ def save_adapter(
         max_shard_size: largest file of weights, such as `5GB`.
     """
     model = load()
-    (config,) = model.peft_config.values()
+    ((adapter, config),) = model.peft_config.items()
     name, revision = config.base_model_name_or_path or "", getattr(config, "revision", None)
     old_base = _old_base(source, config)
     place = (folder / BASE).absolute()
@@ -109,13 +109,17 @@ def save_adapter(
         _copy(old_base, place)
         model.unload().save_pretrained(place, max_shard_size=max_shard_size)
         model, name, revision = load(), str(place), None
-        (config,) = model.peft_config.values()
+        config = model.peft_config[adapter]
     if named:
         name, revision = named, None
     _copy(source, folder)
     # It compares the vocabulary with that of the base, which it would look up in the network.
     config.base_model_name_or_path = str(place if with_base else old_base or "")
     model.save_pretrained(folder)
+    for file in [*(folder / adapter).glob("adapter_*")]:  # where PEFT writes other than `default`
+        file.replace(folder / file.name)
+    if adapter != BASE and (folder / adapter).is_dir():
+        (folder / adapter).rmdir()
     (folder / "README.md").unlink(missing_ok=True)  # of PEFT, with the path of the base
     written = load_json((folder / _ADAPTER).read_bytes())
     written |= {"base_model_name_or_path": name, "revision": revision}

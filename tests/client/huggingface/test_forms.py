@@ -85,6 +85,31 @@ def test_fisher_information_is_that_of_a_loop_over_samples(case: str) -> None:
         torch.testing.assert_close(value, expected[id(parameters[name])], rtol=rtol, atol=1e-15)
 
 
+def on_the_left(rows: list[Row]) -> dict[str, Tensor]:
+    """A batch as collators make it that pad on the left, for generation."""
+    width = max(len(row["input_ids"]) for row in rows)
+    gaps = [width - len(row["input_ids"]) for row in rows]
+    tokens = [[0] * gap + row["input_ids"] for gap, row in zip(gaps, rows, strict=True)]
+    mask = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    batch = {"input_ids": torch.tensor(tokens), "attention_mask": torch.tensor(mask)}
+    if "label" in rows[0]:
+        return {**batch, "labels": torch.tensor([row["label"] for row in rows])}
+    return {**batch, "labels": batch["input_ids"]}  # those of padding do not count
+
+
+@pytest.mark.parametrize("case", ["bert", "llama", "gpt2"])
+def test_padding_on_the_left_changes_no_sample(case: str) -> None:
+    build, rows = CASES[case]
+    model = build().double()
+    expected = naive(model, rows)
+    adapted = adapt(model, rows, collate=on_the_left)
+    loader = make_loader(rows, adapted, batch_size=3, collate=on_the_left)
+    fisher = fisher_diagonal(adapted, loader, scope="all")
+    parameters = dict(adapted.named_parameters())
+    for name, value in fisher.values.items():
+        torch.testing.assert_close(value, expected[id(parameters[name])], rtol=1e-5, atol=1e-15)
+
+
 def test_a_model_called_by_names_answers_as_before() -> None:
     plain: Any = llama()
     adapted: Any = adapt(llama(), sequences(2, 1))

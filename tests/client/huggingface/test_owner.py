@@ -96,6 +96,33 @@ def test_an_adapter_is_loaded_with_its_base(owner: HuggingFaceOwner, tmp_path: P
     assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("name", ["mine", "base"])
+def test_an_adapter_of_any_name_is_saved_where_it_is_loaded_from(
+    owner: HuggingFaceOwner, tmp_path: Path, name: str
+) -> None:
+    peft = library("peft")
+    config = peft.LoraConfig(
+        r=2,
+        target_modules=["q_proj"],
+        modules_to_save=["lm_head"],
+        task_type="CAUSAL_LM",
+        init_lora_weights=False,
+    )
+    model = peft.get_peft_model(llama(tie_word_embeddings=False), config, adapter_name=name).eval()
+    with torch.no_grad():
+        model.get_base_model().lm_head.modules_to_save[name].weight.mul_(3)
+    owner.add("adapter", model, sequences(3, 1))
+    owner.save("adapter", tmp_path / "new")
+    ids = torch.tensor([[3, 4, 5]])
+    again = peft.AutoPeftModelForCausalLM.from_pretrained(tmp_path / "new").eval()
+    assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
+    loaded: Any = owner.load("adapter")
+    with loaded.disable_adapter(), again.disable_adapter():
+        expected = again(input_ids=ids).logits
+        assert torch.equal(loaded(input_ids=ids).logits, expected), "no layer without values"
+    assert expected.any()
+
+
 @pytest.mark.parametrize("lacking", ["base", "adapter"])
 def test_an_adapter_without_all_weights_is_refused(
     owner: HuggingFaceOwner, tmp_path: Path, lacking: str
