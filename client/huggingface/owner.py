@@ -18,7 +18,7 @@ from disinherit.client.huggingface.batches import (
     pairs_of,
     some_rows,
 )
-from disinherit.client.huggingface.cards import CARD, card_of, supersede_card
+from disinherit.client.huggingface.cards import supersede_card
 from disinherit.client.huggingface.forms import Form, answering, original
 from disinherit.client.huggingface.hub_folders import hub_name
 from disinherit.client.huggingface.kept_models import KeptModel, Retrain
@@ -29,8 +29,7 @@ from disinherit.client.huggingface.names import (
     trainable,
     without_tied_names,
 )
-from disinherit.client.huggingface.quantised import is_quantised_config
-from disinherit.client.huggingface.saving import new_folder, save_adapter, save_model
+from disinherit.client.huggingface.saving import save_version
 from disinherit.client.huggingface.sources import ModelSource, opened_source
 from disinherit.client.owner.owner import Batches
 from disinherit.client.store.store import ModelStore
@@ -306,52 +305,18 @@ class HuggingFaceOwner:
             StoreError: if the version does not exist.
         """
         record = self.store.record(model_id)
-        kept, folder = self._of(record), Path(folder)
-        load = partial(self.load, model_id)
-        configs: Mapping[str, Any] = getattr(kept.hollow, "peft_config", {})
-        with_base = bool(configs) and self._has_changed_base(record, kept)
-        before = [one.base_model_name_or_path or "" for one in configs.values()]
-        if with_base and base_model in before:
-            raise InputError(
-                f"Expected the id under which the new base of {model_id!r} is published, but "
-                f"{base_model!r} is the base of before, which knows what was forgotten. Publish "
-                "the folder base under another id and name that, or name none."
-            )
-        with_base = with_base or (bool(configs) and kept.folder is None)
-        made_of: str | None = base_model or kept.origin
-        if configs:
-            made_of = base_model or (None if with_base else before[0])
-        elif is_quantised_config(getattr(kept.hollow, "config", None)):
-            made_of = base_model
-        card = self._card(model_id, kept, folder.name, made_of, attestation)
-        with new_folder(folder):
-            if configs:
-                save_adapter(
-                    load,
-                    folder,
-                    kept.folder,
-                    with_base=with_base,
-                    named=base_model,
-                    max_shard_size=max_shard_size,
-                )
-            else:
-                save_model(load, folder, kept.folder, max_shard_size=max_shard_size)
-            if card:
-                (folder / CARD).write_text(card, "utf-8", newline="")
-
-    def _card(
-        self, model_id: str, kept: KeptModel, title: str, made_of: str | None, attestation: str
-    ) -> str:
-        """Return the card of a version; `""` for none."""
-        is_copy = is_quantised_config(getattr(kept.hollow, "config", None))
+        kept = self._of(record)
         is_adapter = hasattr(kept.hollow, "peft_config")
-        return card_of(
-            kept.folder,
-            title,
+        save_version(
+            model_id,
+            kept,
+            Path(folder),
+            partial(self.load, model_id),
             self.store.made_by(model_id),
-            base_model=made_of,
-            relation="adapter" if is_adapter else "quantized" if is_copy else "finetune",
+            has_new_base=is_adapter and self._has_changed_base(record, kept),
+            base_model=base_model,
             attestation=attestation,
+            max_shard_size=max_shard_size,
         )
 
     def supersede(self, model_id: str, new_version: str) -> None:

@@ -3,12 +3,16 @@
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from disinherit.client.huggingface.cards import CARD, card_of
 from disinherit.client.huggingface.hub_folders import BASE, base_folder
+from disinherit.client.huggingface.kept_models import KeptModel
+from disinherit.client.huggingface.quantised import is_quantised_config
+from disinherit.client.store.ledger import LedgerEntry
 from disinherit.common.errors import InputError
 from disinherit.common.text import load_json
 
@@ -42,7 +46,7 @@ def stays(name: str) -> bool:
 
 
 @contextmanager
-def new_folder(folder: Path) -> Iterator[None]:
+def _new_folder(folder: Path) -> Iterator[None]:
     """Make a folder, and leave nothing in it if what is written there fails.
 
     Raises:
@@ -62,65 +66,103 @@ def new_folder(folder: Path) -> Iterator[None]:
         raise
 
 
-def save_model(
-    load: Callable[[], Any], folder: Path, source: Path | None, *, max_shard_size: str
+def save_version(
+    model_id: str,
+    kept: KeptModel,
+    folder: Path,
+    load: Callable[[], Any],
+    made_by: Sequence[LedgerEntry],
+    *,
+    has_new_base: bool,
+    base_model: str,
+    attestation: str,
+    max_shard_size: str,
 ) -> None:
-    """Write a model into a new folder, with tokenizer, configuration and licence of its old one.
+    """Write a version into a new folder (`HuggingFaceOwner.save`).
 
     Args:
-        load: loads the model.
+        model_id: the version.
+        kept: what its owner keeps of it.
         folder: the new folder.
-        source: the old folder; `None` without any.
+        load: loads the version; what is loaded may be taken apart.
+        made_by: the entries of the owner's ledger that led to it, latest first.
+        has_new_base: whether it is an adapter whose base has changed.
+        base_model: id of its base on the hub; `""` if it is not given.
+        attestation: where the attestation of the latest request is; `""` if there is none.
         max_shard_size: largest file of weights, such as `5GB`.
+
+    Raises:
+        InputError: if there is something in the folder, the card cannot be read, or the base is
+            that of before.
     """
-    _copy(source, folder)
-    load().save_pretrained(folder, max_shard_size=max_shard_size)
+    configs: Mapping[str, Any] = getattr(kept.hollow, "peft_config", {})
+    before = [one.base_model_name_or_path or "" for one in configs.values()]
+    if has_new_base and base_model in before:
+        raise InputError(
+            f"Expected the id under which the new base of {model_id!r} is published, but "
+            f"{base_model!r} is the base of before, which knows what was forgotten. Publish the "
+            "folder base under another id and name that, or name none."
+        )
+    with_base = has_new_base or (bool(configs) and kept.folder is None)
+    made_of: str | None = base_model or kept.origin
+    relation = "finetune"
+    if configs:
+        made_of, relation = base_model or (None if with_base else before[0]), "adapter"
+    elif is_quantised_config(getattr(kept.hollow, "config", None)):
+        made_of, relation = base_model, "quantized"
+    card = card_of(
+        kept.folder,
+        folder.name,
+        made_by,
+        base_model=made_of,
+        relation=relation,
+        attestation=attestation,
+    )
+    with _new_folder(folder):
+        _copy(kept.folder, folder)
+        if configs:
+            base = folder / BASE if with_base else None
+            _save_adapter(load, folder, kept.folder, base, base_model, max_shard_size)
+        else:
+            load().save_pretrained(folder, max_shard_size=max_shard_size)
+        if card:
+            (folder / CARD).write_text(card, "utf-8", newline="")
 
 
-def save_adapter(
+def _save_adapter(
     load: Callable[[], Any],
     folder: Path,
     source: Path | None,
-    *,
-    with_base: bool,
+    base: Path | None,
     named: str,
     max_shard_size: str,
 ) -> None:
-    """Write an adapter into a new folder, as `save_model` does.
+    """Write an adapter, and its base if there is a folder for it.
 
     PEFT reads the name of a base as a path from where it runs, or as an id.  So that of a base in
-    the folder is absolute.
-
-    Args:
-        load: loads the adapter; what is loaded is taken apart.
-        folder: the new folder.
-        source: the old folder; `None` without any.
-        with_base: whether to write the base model, too.
-        named: how to name the base; `""` for the name that it has, or its folder if it is written.
-        max_shard_size: largest file of weights, such as `5GB`.
+    the folder is absolute, unless it is named otherwise.
     """
     model = load()
     ((adapter, config),) = model.peft_config.items()
     name, revision = config.base_model_name_or_path or "", getattr(config, "revision", None)
     old_base = _old_base(source, config)
-    place = (folder / BASE).absolute()
-    if with_base:  # first, as what saves the adapter looks at it
-        place.mkdir()
-        _copy(old_base, place)
-        model.unload().save_pretrained(place, max_shard_size=max_shard_size)
-        model, name, revision = load(), str(place), None
+    if base is not None:  # first, as what saves the adapter looks at it
+        base = base.absolute()
+        base.mkdir()
+        _copy(old_base, base)
+        model.unload().save_pretrained(base, max_shard_size=max_shard_size)
+        model, name, revision = load(), str(base), None
         config = model.peft_config[adapter]
     if named:
         name, revision = named, None
-    _copy(source, folder)
     # It compares the vocabulary with that of the base, which it would look up in the network.
-    config.base_model_name_or_path = str(place if with_base else old_base or "")
+    config.base_model_name_or_path = str(base or old_base or "")
     model.save_pretrained(folder)
     for file in [*(folder / adapter).glob("adapter_*")]:  # where PEFT writes other than `default`
         file.replace(folder / file.name)
     if adapter != BASE and (folder / adapter).is_dir():
         (folder / adapter).rmdir()
-    (folder / "README.md").unlink(missing_ok=True)  # of PEFT, with the path of the base
+    (folder / CARD).unlink(missing_ok=True)  # of PEFT, with the path of the base
     written = load_json((folder / _ADAPTER).read_bytes())
     written |= {"base_model_name_or_path": name, "revision": revision}
     (folder / _ADAPTER).write_text(json.dumps(written, indent=2, sort_keys=True), "utf-8")
