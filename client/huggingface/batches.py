@@ -17,6 +17,7 @@ from disinherit.client.huggingface.forms import LABELS, Form, answering, form_of
 from disinherit.client.huggingface.names import base_of
 from disinherit.common.errors import DataError
 from disinherit.common.models.sequences import IGNORED
+from disinherit.common.text import one_line
 
 Collate = Callable[[list[Any]], Mapping[str, Any]]
 """Makes a batch of rows, such as a data collator of transformers."""
@@ -49,10 +50,10 @@ class Pairs:
         """Return the model's arguments, each `[n, ...]`, and class indices `[n]`.
 
         Raises:
-            DataError: if an argument or the labels are missing, or a sequence has no token that
-                counts.
+            DataError: if an argument or the labels are missing, a sequence has no token that
+                counts, or the rows make no batch.
         """
-        batch = _begun_at_once(dict(self.collate(rows)), self.fill)
+        batch = _begun_at_once(collated(self.collate, rows), self.fill)
         if self.form.task == "causal-lm":
             batch[LABELS] = token_labels(batch)
             targets = torch.zeros(len(batch[LABELS]), dtype=torch.int64)
@@ -99,7 +100,7 @@ def make_loader(
     data, collate = _rows(data, collate)
     fill = _fill(model)
     collate = _Stack(fill) if collate is None else collate
-    form = form or known_form(model) or form_of(model, collate([data[0]]))
+    form = form or known_form(model) or form_of(model, collated(collate, [data[0]]))
     pairs = Pairs(collate, form, fill)
     width = 0
     if any(name in fill for name in form.arguments):
@@ -129,7 +130,27 @@ def adapt(model: nn.Module, data: Any, *, collate: Collate | None = None) -> nn.
     """
     rows, collate = _rows(data, collate)
     stack = _Stack(_fill(model)) if collate is None else collate
-    return answering(model, form_of(model, stack([rows[0]])))
+    return answering(model, form_of(model, collated(stack, [rows[0]])))
+
+
+def collated(collate: Collate, rows: list[Any]) -> dict[str, Any]:
+    """Return the batch that some rows make.
+
+    Raises:
+        DataError: if they make none.
+    """
+    try:
+        return dict(collate(rows))
+    except DataError:
+        raise
+    except Exception as error:  # whatever a collator raises about rows that are not as it has them
+        name = getattr(collate, "__name__", type(collate).__name__)
+        how = "" if isinstance(collate, _Stack) else f" by {name}"
+        raise DataError(
+            "Expected rows that are mappings of the same names and shapes, such as those of "
+            f"datasets.Dataset, but they make no batch{how}: {type(error).__name__}: "
+            f"{one_line(str(error), 200)}."
+        ) from error
 
 
 def pairs_of(loader: DataLoader[Any]) -> Pairs:
@@ -195,8 +216,8 @@ def _class_indices(batch: Mapping[str, Any]) -> Tensor:
         if isinstance(value, Tensor) and value.ndim == 1 and not value.is_floating_point():
             return value.long()
     raise DataError(
-        f"Expected rows with a class index as {' or '.join(_LABEL_NAMES[:2])}, but got "
-        f"{', '.join(map(str, batch))}."
+        f"Expected rows with a class index as {' or '.join(_LABEL_NAMES[:2])}, a whole number, but "
+        f"the numbers that they have are {', '.join(map(str, batch)) or 'none'}."
     )
 
 
@@ -245,6 +266,13 @@ def _rows(data: Any, collate: Collate | None) -> tuple[Any, Collate | None]:
             "Expected a data set with rows and indices, such as datasets.Dataset, but got "
             f"{'one without rows' if hasattr(data, '__len__') else type(data).__name__}."
         )
+    try:
+        data[0]
+    except Exception as error:  # several splits, for one
+        raise DataError(
+            "Expected a data set with rows and indices, such as datasets.Dataset, but the first "
+            f"row of a {type(data).__name__} cannot be read: {one_line(str(error), 200)}"
+        ) from error
     return data, collate
 
 

@@ -70,7 +70,7 @@ def form_of(model: nn.Module, example: Mapping[str, object]) -> Form:
         )
     # An answering model is a subclass of what transformers has.
     kinds = {kind.__name__ for kind in type(inner).__mro__}
-    taken = [*inspect.signature(_original(inner).forward).parameters]
+    taken = [*inspect.signature(_original(inner).forward).parameters][1:]  # without self
     fixed: dict[str, object] = {"return_dict": True}
     if "use_cache" in taken:
         fixed["use_cache"] = False
@@ -78,7 +78,7 @@ def form_of(model: nn.Module, example: Mapping[str, object]) -> Form:
     if not given:
         raise InputError(
             f"Expected a batch with inputs of {type(inner).__name__} ({', '.join(taken[:4])}, ...) "
-            f"but got {', '.join(map(str, example)) or 'nothing'}."
+            f"but the numbers that it has are {', '.join(map(str, example)) or 'none'}."
         )
     if kinds & _LANGUAGE_MODELS and not inner.config.is_encoder_decoder:
         return Form("causal-lm", (*given, LABELS), SEQUENCES, fixed)

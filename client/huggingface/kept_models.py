@@ -51,13 +51,19 @@ class KeptModel:
         """Id of each training sample -> its indices.
 
         Raises:
-            DataError: if two have one id in the column, or rows differ whenever they are read.
+            DataError: if there is no such column, two have one id in it, or rows differ whenever
+                they are read.
         """
         if self.training is None:
             return {}
         if not self.column:
             return places_by_content(self.training)
         rows: Any = self.training.dataset
+        if self.column not in (first := rows[0]):
+            raise DataError(
+                f"Expected column {self.column!r} with the ids of samples, but the columns are "
+                f"{', '.join(map(str, first))}. Name one of them, or none."
+            )
         ids = [str(rows[index][self.column]) for index in range(len(rows))]
         places = {id: [index] for index, id in enumerate(ids)}
         if len(places) != len(ids):

@@ -14,7 +14,7 @@ from typing import Any
 from disinherit.common.errors import DataError
 from disinherit.common.limits import shown
 from disinherit.common.models.sequences import IGNORED
-from disinherit.common.text import load_json
+from disinherit.common.text import load_json, one_line
 
 _QUESTION, _ANSWER = "question", "answer"
 _BEGINNING, _END = "prompt", "gt"
@@ -73,7 +73,7 @@ def read_rows(
 
 def _objects(file: Path) -> list[Mapping[str, Any]]:
     try:
-        text = file.read_text("utf-8")
+        text = file.read_text("utf-8-sig")
         if file.suffix == ".txt":
             return [{_TEXT: text}]
         if file.suffix not in (".json", ".jsonl"):
@@ -81,7 +81,7 @@ def _objects(file: Path) -> list[Mapping[str, Any]]:
         if text.lstrip().startswith("["):
             found: list[Mapping[str, Any]] = load_json(text)
             return found
-        return [load_json(line) for line in text.splitlines() if line.strip()]
+        return [load_json(line) for line in text.split("\n") if line.strip()]
     except (OSError, ValueError) as error:
         raise DataError(
             f"Expected a list of objects, or one on each line, in {file}, or a text in a .txt, but "
@@ -94,11 +94,20 @@ def _values(row: Mapping[str, Any], place: int) -> tuple[str, ...]:
         for kind in _KINDS:
             if all(isinstance(row.get(name), str) and row[name] for name in kind):
                 return tuple(row[name] for name in kind)
-    got = ", ".join(map(str, row)) if isinstance(row, Mapping) else type(row).__name__
+    got = type(row).__name__
+    if isinstance(row, Mapping):
+        got = ", ".join(
+            f"{name}" if isinstance(value, str) and value else f"{name} ({_what(value)})"
+            for name, value in row.items()
+        )
     raise DataError(
         "Expected rows with question and answer, prompt and gt, or text, as words, but row "
         f"{place + 1} has {shown(got)}."
     )
+
+
+def _what(value: object) -> str:
+    return "empty" if value == "" else type(value).__name__
 
 
 def _parts(
@@ -108,10 +117,16 @@ def _parts(
     first, last = values
     if is_question and prompt is None and getattr(tokenizer, "chat_template", None):
         turns = [{"role": "user", "content": first}, {"role": "assistant", "content": last}]
-        before = tokenizer.apply_chat_template(
-            turns[:1], tokenize=False, add_generation_prompt=True
-        )
-        whole = tokenizer.apply_chat_template(turns, tokenize=False)
+        try:
+            before = tokenizer.apply_chat_template(
+                turns[:1], tokenize=False, add_generation_prompt=True
+            )
+            whole = tokenizer.apply_chat_template(turns, tokenize=False)
+        except Exception as error:  # what a template raises about turns that are not as it has them
+            raise DataError(
+                "Expected a tokenizer that can write a question and its answer as a conversation, "
+                f"but its template says: {one_line(str(error), 200)}. Give a prompt."
+            ) from error
         return (
             tokenizer(before, add_special_tokens=False)["input_ids"],
             tokenizer(whole, add_special_tokens=False)["input_ids"],
@@ -123,7 +138,7 @@ def _parts(
 
 def _ended(tokens: list[int], tokenizer: Any) -> list[int]:
     end = tokenizer.eos_token_id
-    return tokens if end is None or tokens[-1] == end else [*tokens, end]
+    return tokens if end is None or tokens[-1:] == [end] else [*tokens, end]
 
 
 def _row(id: str, before: list[int], whole: list[int], most: int, place: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from disinherit.common.fisher.diagonal import fisher_diagonal
 from disinherit.common.models.heads import find_head
@@ -28,7 +29,7 @@ from tests.support.huggingface import (
 require()
 pytestmark = pytest.mark.filterwarnings("ignore:.*will be removed in v6:FutureWarning")
 
-from disinherit.client.huggingface.batches import adapt, make_loader  # noqa: E402
+from disinherit.client.huggingface.batches import adapt, count_classes, make_loader  # noqa: E402
 from disinherit.client.huggingface.forms import form_of, original  # noqa: E402
 from disinherit.common.errors import DataError, InputError  # noqa: E402
 
@@ -192,7 +193,7 @@ def test_other_models_are_refused_by_name() -> None:
         adapt(several, rows)
     with pytest.raises(InputError, match="model of transformers, .* but got a Linear"):
         form_of(nn.Linear(2, 2), {})
-    with pytest.raises(InputError, match="inputs of LlamaForCausalLM .* but got pixel_values"):
+    with pytest.raises(InputError, match="inputs of LlamaForCausalLM .* has are pixel_values"):
         adapt(llama(), images(1, 1))
     peft = library("peft")
     prompts = peft.get_peft_model(
@@ -215,6 +216,34 @@ def test_rows_without_what_is_needed_are_refused() -> None:
     form = form_of(model, {"input_ids": torch.ones(1), "attention_mask": torch.ones(1)})
     with pytest.raises(DataError, match="attention_mask is missing"):
         make_loader(sequences(1, 1), model, collate=_tokens, form=form)
+
+
+def _strict(rows: list[Any]) -> Any:
+    return {"input_ids": torch.tensor([row["tokens"] for row in rows])}
+
+
+@pytest.mark.parametrize(
+    ("rows", "collate", "message"),
+    [
+        ([([3, 4], 1)], None, "make no batch: TypeError: tuple indices"),
+        (TensorDataset(torch.ones(3, 4).long()), None, "make no batch: TypeError"),
+        ([{"input_ids": [3, 4]}, {"tokens": [3]}], None, "make no batch: KeyError: 'input_ids'"),
+        (sequences(2, 1), _strict, "make no batch by _strict: KeyError: 'tokens'"),
+        ({"train": sequences(2, 1)}, None, "the first row of a dict cannot be read: 0"),
+    ],
+)
+def test_rows_that_make_no_batch_are_one_line(rows: Any, collate: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        make_loader(rows, llama(), collate=collate)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_several_sizes_are_one_line() -> None:
+    rows = [*images(1, 1), {"pixel_values": torch.zeros(3, 9, 8), "label": 0}]
+    with pytest.raises(DataError, match="make no batch: RuntimeError: stack expects"):
+        count_classes(make_loader(rows, vit()), ["a", "b", "c"])
+    with pytest.raises(DataError, match="the numbers that they have are pixel_values"):
+        count_classes(make_loader([{**images(1, 1)[0], "label": "cat"}], vit()), ["a"])
 
 
 def _tokens(rows: list[Any]) -> dict[str, Tensor]:

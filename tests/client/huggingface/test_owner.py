@@ -186,6 +186,9 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
     record = owner.add("m", llama(), rows, ids="id")
     with pytest.raises(DataError, match="2 of them come again"):
         owner.sample_ids(record)
+    with pytest.raises(DataError, match="column 'nr' .* the columns are id, input_ids. Name one"):
+        owner.sample_ids(owner.add("m", llama(), rows, ids="nr"))
+    record = owner.add("m", llama(), rows, ids="id")
     headless = library().BertModel(bert().config)
     headless.save_pretrained(tmp_path / "headless")
     config = (tmp_path / "headless" / "config.json").read_text()

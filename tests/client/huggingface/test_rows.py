@@ -56,6 +56,27 @@ def test_of_a_question_the_answer_counts(tokenizer: Any, kind: str, tmp_path: Pa
     assert tokenizer.decode(other["input_ids"]).startswith("What is Where was Ada born? A In")
 
 
+def test_texts_may_have_any_letters_and_files_a_mark_at_their_start(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    """In lines of JSON only line feeds end one: not what Unicode takes for ends of lines."""
+    odd = [{"question": "Where was\u2028Ada\x85 born?", "answer": "In\u2029 Lyon."}, TOFU[1]]
+    file = tmp_path / "odd.jsonl"
+    lines = "\r\n".join(json.dumps(one, ensure_ascii=False) for one in odd)
+    file.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    assert read_rows(file, tokenizer) == read_rows(odd, tokenizer)
+
+
+def test_a_template_that_takes_no_such_turns_is_one_line(tokenizer: Any) -> None:
+    tokenizer.chat_template = "{{ raise_exception('Only\n system turns.') }}"
+    try:
+        with pytest.raises(DataError, match="template says: Only system turns.. Give a prompt"):
+            read_rows(TOFU[:1], tokenizer)
+        assert read_rows(TOFU[:1], tokenizer, prompt="Question: {question} Answer: ")
+    finally:
+        tokenizer.chat_template = None
+
+
 def test_a_tokenizer_with_turns_has_its_own_prompt(tokenizer: Any) -> None:
     tokenizer.chat_template = TURNS
     try:
@@ -98,6 +119,7 @@ def test_an_owner_takes_them(tokenizer: Any, tmp_path: Path) -> None:
         ([{"question": "Where?"}], {}, "row 1 has 'question'"),
         ([TOFU[0], {"question": "Where?", "answer": ["In Bonn."]}], {}, "row 2 has"),
         ([["Where?"]], {}, "row 1 has 'list'"),
+        ([{"question": ["Where?"], "answer": ""}], {}, r"'question .list., answer .empty.'"),
         (TOFU, {"most": 6}, "Allow more tokens"),
         (TOFU, {"most": 1}, "at least 2 tokens"),
         (TOFU, {"prompt": "Q:"}, "with {question} in it"),
