@@ -97,7 +97,7 @@ def save_version(
     """
     configs: Mapping[str, Any] = getattr(kept.hollow, "peft_config", {})
     before = [one.base_model_name_or_path or "" for one in configs.values()]
-    if has_new_base and base_model in before:
+    if has_new_base and base_model and base_model in before:
         raise InputError(
             f"Expected the id under which the new base of {model_id!r} is published, but "
             f"{base_model!r} is the base of before, which knows what was forgotten. Publish the "
