@@ -6,11 +6,12 @@ from typing import Any
 
 from huggingface_hub import RepoCard
 
-from disinherit.client.huggingface.hub_folders import cached_name, is_id
+from disinherit.client.huggingface.hub_folders import is_id
 from disinherit.client.store.ledger import LedgerEntry
 from disinherit.common.errors import InputError
 from disinherit.common.exports.model_cards import (
     DISINHERIT,
+    check_own,
     has_section,
     pointer_lines,
     remedy_lines,
@@ -111,12 +112,7 @@ def supersede_card(folder: Path, new_version: str) -> None:
     Raises:
         InputError: if the card that is there cannot be read, or is in the cache of the hub.
     """
-    if cached_name(folder):
-        raise InputError(
-            f"Expected a folder of your own to write {new_version!r} into its card, but {folder} "
-            "is in the cache of the hub, which keeps what others published. Write new_version into "
-            "the card of the repository there."
-        )
+    check_own(folder, f"new_version: {new_version}")
     card = _read(folder / CARD, folder.name)
     card.data["new_version"] = new_version
     card.save(folder / CARD)

@@ -12,6 +12,7 @@ import huggingface_hub
 from huggingface_hub import constants
 
 from disinherit.common.errors import InputError
+from disinherit.common.exports.model_cards import cached_name
 
 BASE = "base"
 """Folder of the base model in that of a saved adapter."""
@@ -67,14 +68,6 @@ def _cached(name: str, revision: str, cache: Path) -> Path:
         ) from error
 
 
-def cached_name(folder: Path) -> str:
-    """Return the id of a folder that is in a cache of the hub; `""` for others."""
-    cache = folder.parent.parent.name
-    if folder.parent.name != _SNAPSHOTS or not cache.startswith(_CACHED):
-        return ""
-    return cache.removeprefix(_CACHED).replace("--", "/")
-
-
 def hub_name(source: str | Path) -> str:
     """Return the id on the hub by which a model was named; `""` for other folders.
 
@@ -84,7 +77,7 @@ def hub_name(source: str | Path) -> str:
     """
     folder = Path(source)
     if folder.is_dir():
-        return cached_name(folder.absolute())
+        return cached_name(folder)
     return str(source) if is_id(str(source)) else ""
 
 

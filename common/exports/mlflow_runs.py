@@ -4,12 +4,14 @@ import json
 import math
 import os
 import re
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from disinherit.common.errors import InputError
 from disinherit.common.exports.finished import FinishedRequest, figures_of
@@ -27,6 +29,8 @@ REQUEST = "disinherit.request"
 SHA256 = "disinherit.request_sha256"
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _SQLITE = "sqlite:///"
+_CODED = re.compile(r"\?|%[0-9A-Fa-f]{2}")
+_IN_MEMORY = re.compile(r"sqlite:/*(:memory:)?(\?.*)?")
 _MOST = 1000
 """Figures of one message, at most: MLflow takes no more."""
 
@@ -42,14 +46,18 @@ def write_run(done: FinishedRequest, place: str) -> str:
         The id of the run.
 
     Raises:
-        InputError: if MLflow cannot write there.
+        InputError: if MLflow cannot write there, or it would be gone with this program.
         ModuleNotFoundError: without the extra `mlflow`.
     """
+    if _IN_MEMORY.fullmatch(place):
+        raise InputError(
+            f"Expected a store of MLflow that stays, but {place!r} is in memory. Give a folder."
+        )
     with _quiet():
         from mlflow import MlflowClient
 
-        uri, artifacts = _store(place)
         try:
+            uri, artifacts = _store(place)
             client = MlflowClient(tracking_uri=uri)
             experiment = client.get_experiment_by_name(EXPERIMENT)
             number = (
@@ -58,6 +66,8 @@ def write_run(done: FinishedRequest, place: str) -> str:
                 else experiment.experiment_id
             )
             return _write(client, number, done)
+        except InputError:
+            raise
         except Exception as error:  # of MLflow, of its database, or of the network
             raise InputError(
                 f"Expected a store of MLflow at {place}, but: {one_line(str(error), 400)}"
@@ -132,19 +142,29 @@ def _changed(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str,
 
 
 def _store(place: str) -> tuple[str, str | None]:
-    """Return a tracking URI, and where files of a new experiment go; `None` as MLflow chooses."""
-    if _URI.match(place):
-        if not place.startswith(_SQLITE):
-            return place, None
-        return place, (Path(place.removeprefix(_SQLITE)).absolute().parent / "artifacts").as_uri()
-    folder = Path(place).absolute()
-    if "?" in str(folder) or (folder.exists() and not folder.is_dir()):
-        raise InputError(
-            f"Expected a folder without '?' in its name, or a tracking URI such as "
-            f"sqlite:///mlflow.db, but got {place!r}."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    return f"{_SQLITE}{folder / DATABASE}", (folder / "artifacts").as_uri()
+    """Return a tracking URI, and where files of a new experiment go; `None` as MLflow chooses.
+
+    Raises:
+        InputError: if its path would mean another one to MLflow.
+        OSError: if there cannot be a folder.
+        sqlite3.Error: if a database there cannot be opened: MLflow would try for 100 seconds.
+    """
+    if _URI.match(place) and not place.startswith(_SQLITE):
+        return place, None
+    if place.startswith(_SQLITE):
+        uri, database = place, Path(unquote(place.removeprefix(_SQLITE).partition("?")[0]))
+    else:
+        database = Path(place).absolute() / DATABASE
+        uri = f"{_SQLITE}{database}"
+        if odd := _CODED.search(uri):  # MLflow would take it for another place
+            raise InputError(
+                f"Expected a folder without {odd.group()!r} in its path, which has a meaning to "
+                f"MLflow, but got {place!r}."
+            )
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(database)) as opened:
+        opened.execute("PRAGMA schema_version")
+    return uri, (database.absolute().parent / "artifacts").as_uri()
 
 
 @contextmanager
@@ -152,6 +172,7 @@ def _quiet() -> Iterator[None]:
     """Have MLflow report to nobody, and print nothing of its own."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # 15 seconds; 7 take 4 minutes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -15,9 +15,35 @@ from disinherit.common.files import write_atomic
 from disinherit.common.wire.remedies import REMEDIES
 
 DISINHERIT = "[Disinherit](https://arxiv.org/abs/2408.08493)"
+_CACHED = "models--"
+"""What names of folders in a cache of the hub begin with."""
+
 _SHOWN = 10
 _NO_FIGURE = "not measured"
 _POINTER, _NO_POINTER = "Attestation: ", "none was given"
+
+
+def cached_name(folder: Path) -> str:
+    """Return the id on the hub of a folder that is in a cache of the hub; `""` for others."""
+    place = folder.absolute()
+    cache = place.parent.parent.name
+    if place.parent.name != "snapshots" or not cache.startswith(_CACHED):
+        return ""
+    return cache.removeprefix(_CACHED).replace("--", "/")
+
+
+def check_own(folder: Path, what: str) -> None:
+    """Check that a card may be written in a folder.
+
+    Raises:
+        InputError: if it is in the cache of the hub.
+    """
+    if cached_name(folder):
+        raise InputError(
+            f"Expected a folder of your own to write {what} into its card, but {folder} is in the "
+            "cache of the hub, which keeps what others published. Write it into the card of the "
+            "repository there."
+        )
 
 
 def has_section(text: str, request_id: str) -> bool:
@@ -109,7 +135,8 @@ def _place(text: str, request_id: str) -> tuple[int, int]:
 def write_section(path: Path, done: FinishedRequest, models: Sequence[str] = ()) -> None:
     """Put the section about a request into a card; all else stays byte for byte.
 
-    A former section that says where the attestation is goes on saying so.
+    A former section that says where the attestation is goes on saying so.  Of a link, the card that
+    it leads to is written.
 
     Args:
         path: the card; made if there is none.
@@ -117,10 +144,13 @@ def write_section(path: Path, done: FinishedRequest, models: Sequence[str] = ())
         models: show only these versions, by their ids of before or of after; all without any.
 
     Raises:
-        InputError: if a version is not affected, the card is no text, or its markers are spoiled.
+        InputError: if a version is not affected, the card is no text, its markers are spoiled, or
+            it is in the cache of the hub.
         CheckpointError: if the card cannot be written.
     """
     lines = section_lines(done, models)
+    check_own(path.parent, "a section")
+    path = path.resolve()
     try:
         text = path.read_bytes().decode() if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:

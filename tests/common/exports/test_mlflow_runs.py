@@ -95,12 +95,25 @@ def test_a_place_that_is_no_store_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("words")
-    for place in ("file", "a?b"):
-        with pytest.raises(InputError, match=r"Expected a folder .*, but got"):
+    for place in ("file", "file/below"):
+        with pytest.raises(InputError, match=r"store of MLflow at .*file"):
             write_run(finished(), str(tmp_path / place))
     monkeypatch.chdir(tmp_path)
     for uri in ("nowhere://here", "nowhere:here"):
         with pytest.raises(InputError, match="Expected a store of MLflow at nowhere:") as caught:
             write_run(finished(), uri)
         assert "\n" not in str(caught.value)
+    for uri in ("sqlite:///file", "sqlite:////proc/none/mlflow.db"):  # without 100 s of trying
+        with pytest.raises(InputError, match=f"Expected a store of MLflow at {uri}, but: "):
+            write_run(finished(), uri)
+    for uri in ("sqlite://", "sqlite:///", "sqlite:///:memory:"):
+        with pytest.raises(InputError, match=f"that stays, but '{uri}' is in memory"):
+            write_run(finished(), uri)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["a?b", "100%20"])
+def test_a_folder_whose_name_is_another_in_a_uri_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match="a folder without .* in its path"):
+        write_run(finished(), str(tmp_path / name))
+    assert [*tmp_path.iterdir()] == []

@@ -124,6 +124,21 @@ def test_spoiled_markers_are_refused_and_the_card_stays(card: Path, spoil: str) 
     assert card.read_text() == spoiled
 
 
+def test_a_link_leads_to_the_card_and_what_others_published_stays(tmp_path: Path) -> None:
+    for name in ("own", "blob"):
+        (tmp_path / name).write_text(CARD)
+    cached = tmp_path / "models--acme--base/snapshots/0123abc/README.md"
+    cached.parent.mkdir(parents=True)
+    cached.symlink_to(tmp_path / "blob")
+    with pytest.raises(InputError, match="0123abc is in the cache of the hub"):
+        write_section(cached, finished())
+    assert (tmp_path / "blob").read_text() == CARD
+    (tmp_path / "link.md").symlink_to(tmp_path / "own")
+    write_section(tmp_path / "link.md", finished())
+    assert (tmp_path / "link.md").is_symlink()
+    assert (tmp_path / "own").read_text().count("## Unlearning") == 1
+
+
 def test_a_card_that_is_no_text_is_refused(card: Path) -> None:
     card.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="UTF-8"):
