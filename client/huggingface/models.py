@@ -2,14 +2,14 @@
 
 import copy
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import peft
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 from disinherit.client.huggingface.hub_folders import base_folder
 from disinherit.client.huggingface.quantised import is_quantised_config, load_quantised
@@ -55,11 +55,10 @@ def load_model(folder: Path) -> nn.Module:
 def _load_adapter(folder: Path) -> nn.Module:
     config = peft.PeftConfig.from_pretrained(str(folder))
     base = base_folder(folder, config)
-    given = {
-        key.removeprefix(_BROUGHT)
-        for key in peft.utils.load_peft_weights(str(folder), device="cpu")
-    }
+    weights = peft.utils.load_peft_weights(str(folder), device="cpu")
+    given = {key.removeprefix(_BROUGHT): value for key, value in weights.items()}
     model = _load(base, config.task_type, given)
+    _widen(model, given)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         adapted: nn.Module = peft.PeftModel.from_pretrained(model, str(folder), is_trainable=True)
@@ -72,6 +71,19 @@ def _load_adapter(folder: Path) -> nn.Module:
             )
         warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return adapted
+
+
+def _widen(model: Any, given: Mapping[str, Tensor]) -> None:
+    """Let the vocabulary of a base be as large as that of an adapter that brings the embedding.
+
+    As of a chat model whose turns begin with tokens that the base has not.  The adapter has values
+    for all rows, so that none stays at random.
+    """
+    embedding = model.get_input_embeddings()
+    names = [name for name, module in model.named_modules() if module is embedding]
+    rows = given.get(f"{names[0]}.weight") if names else None
+    if rows is not None and rows.ndim == 2 and len(rows) != embedding.weight.shape[0]:
+        model.resize_token_embeddings(len(rows), mean_resizing=False)
 
 
 def _load(folder: Path, task: str | None, given: Collection[str] = ()) -> nn.Module:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -157,7 +158,9 @@ def _save_adapter(
         name, revision = named, None
     # It compares the vocabulary with that of the base, which it would look up in the network.
     config.base_model_name_or_path = str(base or old_base or "")
-    model.save_pretrained(folder)
+    with warnings.catch_warnings():  # that it writes an embedding that is larger than the base's
+        warnings.filterwarnings("ignore", "Setting `save_embedding_layers`", UserWarning)
+        model.save_pretrained(folder)
     for file in [*(folder / adapter).glob("adapter_*")]:  # where PEFT writes other than `default`
         file.replace(folder / file.name)
     if adapter != BASE and (folder / adapter).is_dir():

@@ -96,6 +96,27 @@ def test_an_adapter_is_loaded_with_its_base(owner: HuggingFaceOwner, tmp_path: P
     assert torch.equal(again(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_an_adapter_may_have_more_tokens_than_its_base(
+    owner: HuggingFaceOwner, tmp_path: Path, tied: bool
+) -> None:
+    llama(tie_word_embeddings=tied).save_pretrained(tmp_path / "base")
+    loaded = library().AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    loaded.resize_token_embeddings(30, mean_resizing=False)
+    model = lora(loaded, task_type="CAUSAL_LM").eval()
+    model.save_pretrained(tmp_path / "adapter", save_embedding_layers=True)
+    ids = torch.tensor([[3, 29, 5]])
+    expected = model(input_ids=ids).logits
+    owner.add("adapter", tmp_path / "adapter", [{"input_ids": [3, 29, 5]}])
+    whole: Any = owner.load("adapter")
+    assert torch.equal(whole(input_ids=ids).logits, expected)
+    owner.save("adapter", tmp_path / "new")
+    base = library().AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    base.resize_token_embeddings(30, mean_resizing=False)
+    again = library("peft").PeftModel.from_pretrained(base, tmp_path / "new").eval()
+    assert torch.equal(again(input_ids=ids).logits, expected)
+
+
 @pytest.mark.parametrize("name", ["mine", "base"])
 def test_an_adapter_of_any_name_is_saved_where_it_is_loaded_from(
     owner: HuggingFaceOwner, tmp_path: Path, name: str
