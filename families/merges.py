@@ -3,7 +3,7 @@
 Shares are to first order: how a small change of a parent changes the merge.  In a merge of task
 vectors, `base + Σ w (model − base)`, a model has w and the base the rest, `1 − Σ w`.  TIES and
 breadcrumbs keep a part of each vector, its density d, so a model has about `w · d`.  A base without
-a share of its own is a parent all the same, with `LEAST_SHARE`.
+a share of its own is a parent all the same, with `LEAST_SHARE`, and so is a model of weight 0.
 """
 
 import math
@@ -74,15 +74,28 @@ def claims_of_merge(key: str, config: Mapping[str, Any]) -> Said:
     base = None if config.get("base_model") is None else _part(config["base_model"], "model")
     if base is not None and not any(part.name == base.name for part in parts):
         parts.append(base)  # as mergekit does
-    names = [part.name for part in parts]
-    if len(set(names)) < len(names):
-        text = f"Expected each model once in {MERGE_CONFIG}, but got {', '.join(names)}."
-        return [], [FamilyFinding(Kind.CONFLICT, key, text)]
-    place = 0 if base is None else names.index(base.name) + 1
+    named = [(part.name, part.revision) for part in parts]
+    if len(set(named)) < len(named):
+        return _doubled(key, named)
+    place = 0 if base is None else [part.name for part in parts].index(base.name) + 1
     if place and method in _VECTORS:  # the base comes first, as recipes have it
         parts.insert(0, parts.pop(place - 1))
         place = 1
     return _merge(key, config, method, parts, place)
+
+
+def _doubled(key: str, named: Sequence[tuple[str, str]]) -> Said:
+    """Return claims without shares: of a model that is listed twice, one entry is not read."""
+    names = ", ".join(name for name, _ in named)
+    text = (
+        f"Expected each model once in {MERGE_CONFIG}, but got {names}: its parents are recorded, "
+        "without shares."
+    )
+    claims = [
+        Claim(key, name, Source.MERGE_CONFIG, Relation.MERGE, revision)
+        for name, revision in dict.fromkeys(named)
+    ]
+    return claims, [FamilyFinding(Kind.CONFLICT, key, text)]
 
 
 def _merge(
@@ -110,7 +123,7 @@ def _merge(
 def _shares(
     method: str, config: Mapping[str, Any], parts: Sequence[_Part], base: int
 ) -> list[float] | None:
-    """Return the share of each parent; `None` if the config gives none in (0, 1]."""
+    """Return the share of each parent; `None` if the config gives none in [0, 1]."""
     if method == "slerp":
         t = _number(_parameter(config, None, "t", None))
         if t is None or len(parts) != 2 or not base:
@@ -141,8 +154,8 @@ def _shares(
             shares[base - 1] = 1 - math.fsum(shares)
     else:
         return None
-    if base and abs(shares[base - 1]) < LEAST_SHARE:
-        shares[base - 1] = LEAST_SHARE
+    # A weight of nothing, too: the merge is computed from that parent all the same.
+    shares = [LEAST_SHARE if abs(share) < LEAST_SHARE else share for share in shares]
     fit = all(0 < share <= 1 for share in shares) and abs(math.fsum(shares) - 1) < _CLOSE
     return shares if fit else None
 
@@ -217,7 +230,9 @@ def _part(value: object, of: str) -> _Part:
         path, revision = inner.get("path"), inner.get("revision")
         adapter = table_of(lora).get("path", lora)
     else:
-        text, _, adapter = str(reference).partition("+")
+        chunks = str(reference).split("+")
+        # What has more than one plus is a path: mergekit writes a model and one adapter at most.
+        text, adapter = chunks if len(chunks) == 2 else (str(reference), "")
         path, _, revision = text.partition("@")
     if not isinstance(path, str) or not path.strip() or reference is None:
         raise DataError(f"Expected a model in {MERGE_CONFIG}, but got {str(value)[:80]!r}.")

@@ -12,7 +12,9 @@ from disinherit.families.reading import MOST_TEXT, decode, parse_yaml, read_star
 T = TypeVar("T")
 
 CARD = "README.md"
-_HEAD = re.compile(rb"(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n(.*?)\n---[ \t]*(?:\r?\n|$)", re.DOTALL)
+_HEAD = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n((?:.*?\n)??)---[ \t]*(?:\r?\n|$)", re.DOTALL
+)
 _OPENED = re.compile(rb"(?:\xef\xbb\xbf)?\s*---[ \t]*\r?\n")
 _TAG = re.compile(r"base_model:(?:(finetune|adapter|merge|quantized):)?(.*)")
 _ADDRESS = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([^/\s?#]+/[^/\s?#]+)[^\s]*")

@@ -164,7 +164,12 @@ def _check_events(text: str, where: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            raise DataError(f"Expected YAML without aliases in {where}, but got one.")
+            name = one_line(event.anchor, 40)
+            raise DataError(
+                f"Expected YAML without aliases in {where}, but got *{name} in line "
+                f"{event.start_mark.line + 1}. Write there what &{name} stands for, or name the "
+                "parents in an edge list."
+            )
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):

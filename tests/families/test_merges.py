@@ -75,6 +75,11 @@ TWO = [model("a", weight=3), model("b", weight=1)]
             [Kind.SHARES],
         ),
         (
+            {"merge_method": "linear", "models": [model("a", weight=1), model("b", weight=0.0)]},
+            {"a": 1, "b": LEAST_SHARE},
+            [],
+        ),
+        (
             {"merge_method": "slerp", "base_model": "a", "models": TWO, "parameters": {"t": 0.25}},
             {"a": 0.75, "b": 0.25},
             [],
@@ -248,6 +253,14 @@ def test_a_malformed_config_is_one_line(config: dict[str, Any]) -> None:
         claims_of_merge("m", config)
 
 
-def test_the_same_model_twice_is_a_conflict() -> None:
+def test_the_same_model_twice_is_a_conflict_and_a_parent_without_a_share() -> None:
     shares, kinds = said({"merge_method": "linear", "models": [*TWO, TWO[0]]})
-    assert (shares, kinds) == ({}, [Kind.CONFLICT])
+    assert (shares, kinds) == ({"a": None, "b": None}, [Kind.CONFLICT])
+
+
+def test_a_path_with_pluses_is_no_adapter() -> None:
+    models = [model("/home/u/c++/a", weight=1), model("b", weight=1)]
+    assert said({"merge_method": "linear", "models": models}) == (
+        {"/home/u/c++/a": 0.5, "b": 0.5},
+        [],
+    )

@@ -126,3 +126,9 @@ def test_what_follows_the_head_is_not_read(tmp_path: Path) -> None:
 def test_control_characters_are_refused_in_names() -> None:
     with pytest.raises(DataError, match="printable"):
         parent_name("a\x1b[2Jb")
+
+
+@pytest.mark.parametrize("text", ["---\n---\n# Title\n\nbase_model: b\n---\n", "---\r\n---\r\n"])
+def test_an_empty_head_ends_where_it_ends(text: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(text)
+    assert read_card(tmp_path / "README.md") == {}
