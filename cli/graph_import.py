@@ -1,7 +1,7 @@
 """`disinherit graph import`: families of models that others recorded, into a graph."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -70,6 +70,14 @@ def import_graph(
             min=0, max=1, help="Confidence below which an edge is listed and not recorded."
         ),
     ] = 0.0,
+    declare: Annotated[
+        bool,
+        typer.Option(
+            "--declare",
+            help="Let names in edge lists that no other source has become models without weights. "
+            "Without other sources they do so anyway.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show what would be recorded.")
     ] = False,
@@ -85,51 +93,58 @@ def import_graph(
     if out is not None and store is not None:
         raise GraphError("Expected --out or --store, but got both.")
     aliases = dict(_alias(text) for text in alias or [])
-    with _database(store, dry_run) as database:
-        if database is not None:
-            known = database.graph()
-        elif out is not None:
-            known = _read_file(out)
-        else:
-            known = InheritanceGraph() if dry_run else gather_graph(connection)
-        imported = import_families(
-            sources,
-            origin=Origin(origin),
-            owner=owner,
-            aliases=aliases,
-            at_least=at_least,
-            known=known,
-            registered=out is None,
-        )
-        refused: list[Exception] = []
-        if dry_run:
-            pass
-        elif database is not None:
-            from disinherit.server.service.confirming import PERSON
-
-            refused = database.add_imported(imported.graph, imported.changed, actor=PERSON)
-        elif out is not None:
-            _write_file(imported, out)
-        else:
-            refused = list(_register(imported, connection))
+    database = None if store is None else store / "coordinator.db" if store.is_dir() else store
+    if database is not None:
+        known = _of_database(database)
+    elif out is not None:
+        known = _read_file(out)
+    else:
+        known = InheritanceGraph() if dry_run else gather_graph(connection)
+    imported = import_families(
+        sources,
+        origin=Origin(origin),
+        owner=owner,
+        aliases=aliases,
+        at_least=at_least,
+        known=known,
+        registered=out is None,
+        declare=declare,
+    )
+    refused: list[Exception] = []
+    if dry_run:
+        pass
+    elif database is not None:
+        refused = _record(imported, database)
+    elif out is not None:
+        _write_file(imported, out)
+    else:
+        refused = list(_register(imported, connection))
     _show(imported, refused, form)
     return 1 if refused else 0
 
 
+def _of_database(path: Path) -> InheritanceGraph:
+    """Return the graph in a coordinator's database; one that is not there is not made yet."""
+    if not path.exists():
+        return InheritanceGraph()
+    with _opened(path) as database:
+        return database.graph()
+
+
+def _record(imported: "Imported", path: Path) -> list[Exception]:
+    """Record versions in a coordinator's database, which is made if need be; return refusals."""
+    from disinherit.server.service.confirming import PERSON
+
+    with _opened(path) as database:
+        return database.add_imported(imported.graph, imported.changed, actor=PERSON)
+
+
 @contextmanager
-def _database(store: Path | None, dry_run: bool) -> "Iterator[CoordinatorStore | None]":
-    """Open the coordinator's database; a new one is made, unless nothing is to be recorded."""
-    path = None if store is None else store / "coordinator.db" if store.is_dir() else store
-    if path is None or (dry_run and not path.exists()):
-        yield None
-        return
+def _opened(path: Path) -> "Iterator[CoordinatorStore]":
     from disinherit.server.store.store import CoordinatorStore
 
-    database = CoordinatorStore(path)
-    try:
+    with closing(CoordinatorStore(path)) as database:
         yield database
-    finally:
-        database.close()
 
 
 def _write_file(imported: "Imported", out: Path) -> None:

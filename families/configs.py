@@ -12,8 +12,21 @@ from disinherit.families.reading import table_of, texts
 
 CONFIG = "config.json"
 
+_KEYS = (
+    *("architectures", "model_type", "id2label", "transformers_version", "quantization_config"),
+    *("_name_or_path", "architecture", "pretrained_cfg"),
+)
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 """Ends of the names of classes of transformers for causal language models."""
+
+
+def configures_model(config: Mapping[str, Any]) -> bool:
+    """Whether a config is one that transformers or timm wrote; other programs have some, too.
+
+    Args:
+        config: content of a `config.json`.
+    """
+    return any(key in config for key in _KEYS)
 
 
 def claims_of_config(key: str, config: Mapping[str, Any]) -> Said:

@@ -1,6 +1,7 @@
 """DVC lock files: which outputs a stage made of which dependencies, checked by their MD5.
 
-A model among the outputs of a stage descends from the models among its dependencies.  Files that
+A model among the outputs of a stage descends from the models among its dependencies.  A model is
+its weights, or a folder that has them: a tokenizer or metrics beside them are none.  Files that
 have changed since are listed: then the lock is about other weights.
 """
 
@@ -64,8 +65,7 @@ def _models(
             continue
         path = Path(os.path.normpath(folder / given))
         for found in models:
-            place = found.path or folder
-            if place.is_relative_to(path) or path.is_relative_to(place):
+            if any(place.is_relative_to(path) for place in found.files or (found.path or folder,)):
                 yield found, table
 
 

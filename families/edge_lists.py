@@ -2,15 +2,16 @@
 
 Columns, or keys: `child` and `parent`; and, where known, `relation`, `weight`, `revision`,
 `confidence`, and `recipe`, how the child was computed, the same for all its parents, which are
-listed in the order of places.  Names are those of models in the other sources, or ids in the graph;
-others become models without weights.  A list is taken whole or not at all.
+listed in the order of places.  Names are those of models in the other sources, or ids in the graph.
+Others become models without weights if there are no other sources, or if that is asked for: beside
+folders they are more likely misspelt.  A malformed list is not taken at all.
 """
 
 import csv
 import io
 import math
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,54 +19,95 @@ from disinherit.common.errors import DataError, GraphError
 from disinherit.common.graph.recipes import Recipe, as_recipe
 from disinherit.common.limits import shown
 from disinherit.common.text import load_json, one_line
-from disinherit.families.evidence import Claim, Evidence, Found, Relation, Source
+from disinherit.families.evidence import Claim, Evidence, Found, Kind, Relation, Source
 from disinherit.families.model_cards import parent_name
+from disinherit.families.naming import Names
 from disinherit.families.reading import read_text
 
 MOST_EDGES = 100_000
 MOST_LIST = 64 * 2**20
 """Bytes of an edge list."""
 
+UNDECLARED = "Correct the name; or give --declare, if the model has no files here."
+
 _COLUMNS = ("child", "parent", "relation", "weight", "revision", "confidence", "recipe")
 
 
-def read_edges(path: Path, evidence: Evidence, renamed: Container[str] = ()) -> None:
-    """Add the edges in a list.
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An edge in a list.
+
+    Attributes:
+        child: name of the child.
+        claim: what the edge says, without a key of the child.
+        where: line and file.
+    """
+
+    child: str
+    claim: Claim
+    where: str
+
+
+def read_edges(path: Path) -> list[Row]:
+    """Return the edges in a list.
 
     Args:
         path: the file; `.json` is JSON, all else CSV, separated by commas, semicolons or tabs.
-        evidence: has the models that were found before; gets claims, and models that are new.
-        renamed: names of parents that mean other models.
 
     Raises:
         DataError: if the file cannot be read, is too long, or an edge is malformed.
     """
     text = read_text(path, MOST_LIST)
     rows = _json_rows(text, path) if path.suffix.lower() == ".json" else _csv_rows(text, path)
-    named: dict[str, str] = {}
-    before = set(evidence.models)
-    for found in sorted(evidence.models.values(), key=lambda one: not one.current):
-        for name in (found.name, *found.aliases):
-            named.setdefault(name, found.key)
-    claims: list[Claim] = []
+    found: list[Row] = []
     recipes: dict[str, Recipe | None] = {}
-    for where, row in rows:
-        if len(claims) == MOST_EDGES:
+    for where, values in rows:
+        if len(found) == MOST_EDGES:
             raise DataError(f"Expected at most {MOST_EDGES:,} edges in {path.name}, but got more.")
-        child, claim = _claim(row, where)
-        for name in (child, *([] if claim.parent in renamed else [claim.parent])):
-            named.setdefault(name, f"edge list: {name}")
+        child, claim = _claim(values, where)
         recipe = recipes.setdefault(child, claim.recipe)
         if claim.recipe != recipe:
             raise DataError(
                 f"Expected one recipe for all parents of {shown(child)}, {_told(recipe)} as before "
                 f"{where}, but got {_told(claim.recipe)}."
             )
-        claims.append(replace(claim, child=named[child]))
-    for name, key in named.items():
-        if key not in before:
-            evidence.add(Found(key, name))
-    evidence.claims += claims
+        found.append(Row(child, claim, where))
+    return found
+
+
+def take_rows(rows: Iterable[Row], names: Names, evidence: Evidence, declare: bool) -> None:
+    """Add the edges of lists, once all other sources have been read.
+
+    Args:
+        rows: the edges.
+        names: the names in the other sources and the graph.
+        evidence: gets claims and findings, and models: those of the graph, and those declared.
+        declare: whether names that mean nothing become models.
+    """
+    keys: dict[str, str] = {}
+    for row in rows:
+        for name in (row.child, row.claim.parent):
+            if name not in keys:
+                keys[name] = _key(name, names, evidence, declare)
+        if key := keys[row.child]:
+            evidence.claims.append(replace(row.claim, child=key))
+        else:
+            _, text = names.version(row.child).finding or (None, "")
+            text = f"The edge list, {row.where}: {text} {UNDECLARED}"
+            evidence.note(Kind.UNKNOWN_CHILD, row.child, text)
+
+
+def _key(name: str, names: Names, evidence: Evidence, declare: bool) -> str:
+    """Return the key of the model that a name means, or becomes; `""` if it means none."""
+    meaning = names.version(name)
+    if found := names.keys_of(meaning.id):
+        return found[0]
+    unknown = meaning.finding is not None and meaning.finding[0] is not Kind.AMBIGUOUS_PARENT
+    if not meaning.id and not (declare and unknown and not names.is_alias(name)):
+        return ""
+    key = f"edge list: {name}"
+    evidence.add(Found(key, meaning.id or name))
+    return key
 
 
 def _claim(row: Mapping[str, Any], where: str) -> tuple[str, Claim]:

@@ -66,6 +66,8 @@ class Kind(enum.StrEnum):
     """Kind of a finding."""
 
     UNKNOWN_PARENT = "unknown parent"
+    UNKNOWN_CHILD = "unknown child"
+    ALIAS = "unused alias"
     RENAMED_PARENT = "renamed parent?"
     AMBIGUOUS_PARENT = "ambiguous parent"
     CONFLICT = "conflict"
@@ -87,6 +89,11 @@ class Kind(enum.StrEnum):
     ORDER = "order"
 
 
+def shortened(name: str) -> str:
+    """Return the name of a model or a file as findings have it."""
+    return one_line(name, _NAME)
+
+
 @dataclass(frozen=True, slots=True)
 class FamilyFinding:
     """Something that the import lists and does not decide.
@@ -102,7 +109,7 @@ class FamilyFinding:
     text: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", one_line(self.model, _NAME))
+        object.__setattr__(self, "model", shortened(self.model))
         object.__setattr__(self, "text", one_line(self.text))
 
 
@@ -128,9 +135,11 @@ class Found:
         key: unique within an import: its folder or file, or its place in a registry.
         name: name by which others refer to it, such as `acme/base`.
         revision: commit of the hub, if known.
+        refs: branches and tags of the hub that mean this commit, as the cache recorded them.
         current: whether the name without a revision means this one.
         aliases: further names, such as ids in a registry.
         path: its folder or file; `None` if it is only recorded.
+        files: its files of weights.
         weights: identity of its weights.
         labels: class names in the order of the head's rows.
         adapter: whether it is an adapter, which needs its base.
@@ -140,9 +149,11 @@ class Found:
     key: str
     name: str
     revision: str = ""
+    refs: tuple[str, ...] = ()
     current: bool = True
     aliases: tuple[str, ...] = ()
     path: Path | None = None
+    files: tuple[Path, ...] = ()
     weights: Weights = field(default_factory=Weights)
     labels: tuple[str, ...] = ()
     adapter: bool = False

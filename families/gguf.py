@@ -12,7 +12,11 @@ from typing import Any, BinaryIO
 from disinherit.common.errors import DataError
 from disinherit.families.evidence import Claim, Relation, Said, Source
 from disinherit.families.model_cards import parent_name
+from disinherit.families.reading import read_start
+from disinherit.families.weights import POINTER
 
+_MAGIC = b"GGUF"
+_HEAD = struct.Struct("<4sIQQ")
 _MOST_KEYS = 10_000
 _MOST_METADATA = 32 * 2**20
 _MOST_BASES = 100
@@ -35,6 +39,15 @@ _NUMBERS = {
 }
 
 
+def may_be_gguf(path: Path) -> bool:
+    """Whether a file starts as a GGUF file does, or is a pointer of Git LFS to one."""
+    try:
+        start, _ = read_start(path, _HEAD.size)
+    except DataError:
+        return True  # who reads it says why it cannot be read
+    return (start.startswith(_MAGIC) and len(start) == _HEAD.size) or POINTER.startswith(start)
+
+
 def read_metadata(path: Path) -> Mapping[str, Any]:
     """Return texts and numbers of a GGUF file's metadata; arrays are skipped.
 
@@ -46,8 +59,8 @@ def read_metadata(path: Path) -> Mapping[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
-            if magic != b"GGUF" or version not in (2, 3) or count > _MOST_KEYS:
+            magic, version, _, count = _HEAD.unpack(file.read(_HEAD.size))
+            if magic != _MAGIC or version not in (2, 3) or count > _MOST_KEYS:
                 raise _malformed(path, f"version {version} with {count:,} keys")
             found = {}
             for _ in range(count):

@@ -5,7 +5,7 @@ recorded it: edges that were observed or registered stay, and the difference is 
 """
 
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -13,10 +13,12 @@ from pathlib import Path
 from disinherit.common.errors import DataError, GraphError
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.identifiers import check_owner
-from disinherit.common.graph.records import Inheritance, ModelRecord
+from disinherit.common.graph.records import ModelRecord
+from disinherit.common.limits import shown
 from disinherit.families.dvc import LOCK, read_lock
-from disinherit.families.edge_lists import read_edges
-from disinherit.families.evidence import Evidence, FamilyFinding, Found, Kind
+from disinherit.families.edge_lists import Row, read_edges, take_rows
+from disinherit.families.evidence import OF_FOLDERS, Evidence, FamilyFinding, Found, Kind
+from disinherit.families.listing import about_versions, twins
 from disinherit.families.mlflow import DATABASE, FOLDER, read_database, read_store
 from disinherit.families.model_folders import read_folders
 from disinherit.families.naming import Names, assign_ids, version_id
@@ -61,6 +63,7 @@ def import_families(
     at_least: float = 0.0,
     known: InheritanceGraph | None = None,
     registered: bool = False,
+    declare: bool = False,
     now_us: int | None = None,
 ) -> Imported:
     """Read families of models and return the graph with them.  Nothing is fetched or run.
@@ -75,10 +78,13 @@ def import_families(
         registered: whether owners register versions of `known`, as in a store. Then versions keep
             their times, and a version with other tensors under the id of a model is that model.
             In a file, a version may become younger to follow a new parent.
+        declare: whether names in edge lists that no other source has become versions without
+            weights. They do so, too, where edge lists are the only sources.
         now_us: microseconds since the epoch; `None` for now.
 
     Raises:
-        InputError: if a source does not exist, or has nothing of the kind that is asked for.
+        InputError: if a source does not exist, or has nothing of the kind that is asked for; or if
+            an alias is for a model that is not known.
 
     Example:
         >>> import_families([]).graph
@@ -87,28 +93,41 @@ def import_families(
     check_owner(owner, GraphError)
     graph = InheritanceGraph() if known is None else known
     evidence = Evidence()
-    for source in _outermost(sources):
-        _read(source, origin, evidence, aliases or {})
+    rows = [row for source in _outermost(sources) for row in _read(source, origin, evidence)]
     records = {record.id: record for record in graph.models()}
-    ids, findings = assign_ids(evidence.models.values(), records, registered)
-    fresh, more = _records(evidence, ids, records, owner)
     roots = [source if source.is_dir() else source.parent for source in sources]
+    ids, findings = assign_ids(evidence.models.values(), records, registered)
     names = Names(evidence.models, ids, records, aliases or {}, roots)
+    if rows:
+        alone = not evidence.models and not evidence.findings
+        take_rows(rows, names, evidence, declare or alone)
+        ids, findings = assign_ids(evidence.models.values(), records, registered)
+        names = Names(evidence.models, ids, records, aliases or {}, roots)
+    named = {claim.parent for claim in evidence.claims} | {row.child for row in rows}
+    _check_aliases(aliases or {}, names, named, evidence)
+    fresh, more = _records(evidence, ids, records, owner)
     present = [(edge.parent, edge.child) for edge in graph.edges()]
     everyone = records | fresh
     edges, doubts = resolve(evidence, ids, names, everyone, present, at_least)
-    findings += more + doubts + _twins(everyone, fresh, edges)
+    findings += more + doubts + twins(everyone, fresh, edges)
     plain = {version_id(one.name) for one in evidence.models.values()}
     taken = updates(graph, edges, plain, findings)
     here = {ids[one.key] for one in evidence.models.values() if one.path is not None}
-    findings += unsaid(graph, sorted(here - edges.keys()))
+    findings += unsaid(graph, sorted(here - edges.keys()), _said(evidence, ids))
     now = time.time_ns() // 1000 if now_us is None else now_us
     fixed = {id for id in records if registered or not _is_imported(graph, id)}
     whole, changed = merged(graph, fresh, taken, now, fixed, findings)
-    ordered = sorted(
-        {*evidence.findings, *findings}, key=lambda one: (one.kind.value, one.model, one.text)
-    )
-    return Imported(whole, changed, tuple(ordered), len(evidence.models))
+    listed = about_versions({*evidence.findings, *findings}, evidence.models, ids)
+    return Imported(whole, changed, listed, len(evidence.models))
+
+
+def _said(evidence: Evidence, ids: Mapping[str, str]) -> dict[str, set[str]]:
+    """Return id -> names of the parents that the files in its folder say."""
+    found: dict[str, set[str]] = {}
+    for claim in evidence.claims:
+        if claim.source.title in OF_FOLDERS:
+            found.setdefault(ids[claim.child], set()).add(claim.parent)
+    return found
 
 
 def _outermost(sources: Sequence[Path]) -> list[Path]:
@@ -127,13 +146,30 @@ def _is_imported(graph: InheritanceGraph, id: str) -> bool:
     return bool(edges) and all(edge.source for edge in edges)
 
 
-def _read(source: Path, origin: Origin, evidence: Evidence, renamed: Container[str]) -> None:
+def _check_aliases(
+    aliases: Mapping[str, str], names: Names, named: Set[str], evidence: Evidence
+) -> None:
+    """Refuse an alias for a model that is not known, and list one for a name that nobody uses."""
+    for name, model in sorted(aliases.items()):
+        finding = names.version(model).finding
+        if finding is not None and finding[0] is not Kind.AMBIGUOUS_PARENT:
+            raise DataError(
+                f"Expected PARENT=MODEL with the name of a model that is here as alias, but got "
+                f"{shown(f'{name}={model}')}: {finding[1]}"
+            )
+        if name not in named:
+            evidence.note(
+                Kind.ALIAS, name, "No source uses this name, which an alias was given for."
+            )
+
+
+def _read(source: Path, origin: Origin, evidence: Evidence) -> list[Row]:
+    """Add what is in a source; return the edges in a list, which need all other names first."""
     if not source.exists():
         raise DataError(f"Expected a folder or a file to import, but got {str(source)!r}.")
     everything = origin is Origin.AUTO
     if not source.is_dir():
-        _read_file(source, origin, evidence, renamed)
-        return
+        return _read_file(source, origin, evidence)
     before = len(evidence.models), len(evidence.claims)
     if everything or origin in (Origin.MODELS, Origin.DVC):
         read_folders(source, evidence)
@@ -154,16 +190,17 @@ def _read(source: Path, origin: Origin, evidence: Evidence, renamed: Container[s
             f"Expected models in {str(source)!r}, but got none. Give folders of models, the hub's "
             "cache, or a file: an edge list, dvc.lock, or a database of MLflow."
         )
+    return []
 
 
-def _read_file(source: Path, origin: Origin, evidence: Evidence, renamed: Container[str]) -> None:
+def _read_file(source: Path, origin: Origin, evidence: Evidence) -> list[Row]:
     by_ending = {".csv": Origin.EDGES, ".tsv": Origin.EDGES, ".json": Origin.EDGES}
     by_ending |= {".db": Origin.MLFLOW, ".sqlite": Origin.MLFLOW}
     kind = Origin.DVC if source.name == LOCK else by_ending.get(source.suffix.lower())
     kind = kind if origin is Origin.AUTO else origin
     if kind is Origin.EDGES:
-        read_edges(source, evidence, renamed)
-    elif kind is Origin.MLFLOW:
+        return read_edges(source)
+    if kind is Origin.MLFLOW:
         read_database(source, evidence)
     elif kind is Origin.DVC:
         read_folders(source.parent, evidence)
@@ -173,6 +210,7 @@ def _read_file(source: Path, origin: Origin, evidence: Evidence, renamed: Contai
             f"Expected a folder, or a file that is an edge list (.csv, .json), dvc.lock or a "
             f"database of MLflow (.db), but got {str(source)!r}."
         )
+    return []
 
 
 def _records(
@@ -205,23 +243,3 @@ def _records(
             text = "No weights of it are here: it is not pinned."
             findings.append(FamilyFinding(Kind.WEIGHTS, id, text))
     return found, findings
-
-
-def _twins(
-    records: Mapping[str, ModelRecord],
-    fresh: Iterable[str],
-    edges: Mapping[str, Sequence[Inheritance]],
-) -> list[FamilyFinding]:
-    """Return findings about new versions with the weights of others that no edge joins them to."""
-    by_digest: dict[str, list[str]] = {}
-    for record in records.values():
-        if record.digest:
-            by_digest.setdefault(record.digest, []).append(record.id)
-    joined = {(edge.parent, edge.child) for group in edges.values() for edge in group}
-    findings = []
-    for id in fresh:
-        for other in by_digest.get(records[id].digest, ()):
-            if other != id and not {(id, other), (other, id)} & joined:
-                text = f"It has the weights of {other!r}, and no source says why."
-                findings.append(FamilyFinding(Kind.SAME_WEIGHTS, id, text))
-    return findings

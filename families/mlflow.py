@@ -153,13 +153,14 @@ def _with_artifacts(
     if len(inside.models) != 1:
         if inside.models:
             text = f"{len(inside.models)} models in the artefacts of one: it is not pinned."
-            evidence.note(Kind.WEIGHTS, found.name, text)
+            evidence.note(Kind.WEIGHTS, found.key, text)
         return found
     (model,) = inside.models.values()
     evidence.claims += [replace(claim, child=found.key) for claim in inside.claims]
     return replace(
         found,
         path=model.path,
+        files=model.files,
         weights=model.weights,
         labels=model.labels,
         adapter=model.adapter,

@@ -8,15 +8,22 @@ the imported folder.  A GGUF file is a model of its own.
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from disinherit.common.errors import DataError
 from disinherit.families.adapters import ADAPTER_CONFIG, claims_of_adapter, fold_recipe
-from disinherit.families.configs import CONFIG, claims_of_config, class_names, quantisation
+from disinherit.families.configs import (
+    CONFIG,
+    claims_of_config,
+    class_names,
+    configures_model,
+    quantisation,
+)
 from disinherit.families.evidence import Claim, Evidence, Found, Kind, Relation, Said
-from disinherit.families.gguf import claims_of_gguf, read_metadata
+from disinherit.families.gguf import claims_of_gguf, may_be_gguf, read_metadata
 from disinherit.families.merges import MERGE_CONFIG, claims_of_merge
 from disinherit.families.model_cards import CARD, claims_of_card, describes_model, read_card
 from disinherit.families.reading import is_inside, read_json, read_text, read_yaml
@@ -46,6 +53,9 @@ _SKIPPED = {
     "node_modules",
     "__pycache__",
 }
+_MOST_REF = 1000
+"""Bytes of a file that has the commit of a branch or a tag."""
+
 _CACHE_SKIPPED = {"blobs", "refs"}
 """Folders of a repository in the hub's cache; elsewhere they are named like any other."""
 
@@ -58,6 +68,7 @@ class ModelFolder:
         path: the folder.
         name: name by which sources refer to the model.
         revision: commit of the hub, if known.
+        refs: branches and tags that mean this commit.
         current: whether the name without a revision means this one.
         files: name -> path of the files of interest in it.
     """
@@ -65,6 +76,7 @@ class ModelFolder:
     path: Path
     name: str
     revision: str
+    refs: tuple[str, ...]
     current: bool
     files: Mapping[str, Path]
 
@@ -123,13 +135,23 @@ def _named(path: Path, top: Path, files: Mapping[str, Path]) -> ModelFolder:
     cache = _cache_of(path)
     if cache is None or path.parent.name != "snapshots":
         relative = path.relative_to(top).as_posix()
-        return ModelFolder(path, top.name if relative == "." else relative, "", True, files)
+        return ModelFolder(path, top.name if relative == "." else relative, "", (), True, files)
     name = "/".join(cache.name.split("--")[1:])
-    try:
-        main = read_text(cache / "refs" / "main").strip()
-    except DataError:
-        main = path.name  # downloaded by its commit only
-    return ModelFolder(path, name, path.name, path.name == main, files)
+    refs = _refs(cache / "refs")
+    current = refs.get("main", path.name) == path.name  # without it: downloaded by its commit only
+    named = tuple(ref for ref, commit in refs.items() if commit == path.name)
+    return ModelFolder(path, name, path.name, named, current, files)
+
+
+def _refs(folder: Path) -> dict[str, str]:
+    """Return the commits that branches and tags meant when they were downloaded."""
+    found = {}
+    for place, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = Path(place) / name
+            with suppress(DataError):
+                found[path.relative_to(folder).as_posix()] = read_text(path, _MOST_REF).strip()
+    return found
 
 
 def _cache_of(path: Path) -> Path | None:
@@ -151,8 +173,9 @@ def _read_folder(folder: ModelFolder, evidence: Evidence) -> None:
                 evidence.note(Kind.UNREADABLE, str(files[name]), str(error))
     adapter = ADAPTER_CONFIG in files
     main, ggufs = groups(files, adapter, key, evidence)
-    of_model = {CONFIG, ADAPTER_CONFIG, MERGE_CONFIG} & told.keys()
-    if main is None and not of_model and (ggufs or not _is_card(folder, told)):
+    of_model = {ADAPTER_CONFIG, MERGE_CONFIG} & told.keys()
+    configured = bool(of_model) or configures_model(told.get(CONFIG, {}))
+    if main is None and not configured and (ggufs or not _is_card(folder, told)):
         for group in ggufs:  # the card of such a folder is about its GGUF files
             _read_gguf(folder, group, len(ggufs) == 1, told.get(CARD, {}), evidence)
         return
@@ -165,8 +188,10 @@ def _read_folder(folder: ModelFolder, evidence: Evidence) -> None:
         key,
         folder.name,
         folder.revision,
+        folder.refs,
         folder.current,
         path=folder.path,
+        files=() if main is None else main.paths,
         weights=NO_WEIGHTS if main is None else weights_of(main, key, evidence),
         labels=labels,
         adapter=adapter,
@@ -197,13 +222,20 @@ def _read_gguf(
     """Add the model in a GGUF file, or in its parts."""
     first = group.paths[0]
     key = str(first)
+    real = may_be_gguf(first)
+    if not real and not card:
+        text = f"Expected a GGUF file, but {first.name} does not start as one does: it is no model."
+        evidence.note(Kind.UNREADABLE, key, text)
+        return
     found = Found(
         key,
         folder.name if alone else f"{folder.name}/{group.stem}",
         folder.revision,
+        folder.refs,
         folder.current,
         path=first,
-        weights=weights_of(group, key, evidence),
+        files=group.paths,
+        weights=weights_of(group, key, evidence) if real else NO_WEIGHTS,
     )
     evidence.add(found)
     evidence.claims += _said(claims_of_card, key, folder.path / CARD, card, evidence)

@@ -17,6 +17,8 @@ _LONGEST = 128
 _SHORT = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
+_MAIN = "main"
+"""The branch that is meant where no revision is named."""
 
 
 def version_id(name: str) -> str:
@@ -92,13 +94,16 @@ def assign_ids(
         if registered and _has_other_tensors(known.get(plain), one):
             free = [plain]
             text = "Its owner registered it with other tensors, such as tied ones or its base's."
-            findings.append(FamilyFinding(Kind.UNCOMPARED, one.name, text))
+            findings.append(FamilyFinding(Kind.UNCOMPARED, one.key, text))
         elif not digest and taken.get(plain, ("",))[0] == one.name:
             free = [plain]  # a card alone is about the version that has weights
         elif len(elsewhere) == 1 and plain not in known and further not in known:
             free = elsewhere
-            text = f"The graph has its weights as {elsewhere[0]!r}: they are taken as one version."
-            findings.append(FamilyFinding(Kind.SAME_WEIGHTS, one.name, text))
+            text = (
+                f"The graph has the weights of {one.name!r} as {elsewhere[0]!r}: they are taken as "
+                "one version."
+            )
+            findings.append(FamilyFinding(Kind.SAME_WEIGHTS, one.key, text))
         chosen = free[0] if free else further_id(f"{one.name} {one.key}", "")
         taken.setdefault(chosen, (one.name, digest))
         ids[one.key] = chosen
@@ -151,82 +156,112 @@ class Names:
         self._ids, self._known, self._aliases = ids, known, aliases
         self._roots = tuple(root.resolve() for root in roots)
         self._by_name: dict[str, list[Found]] = {}
+        self._by_id: dict[str, list[Found]] = {}
         self._by_path: dict[Path, Found] = {}
         self._by_end: dict[str, set[str]] = {}
         self._models = models
+        # Who names what an odd name was shortened to means another model.
         self._shortened = {
             id
             for key, one in models.items()
             if (id := ids[key]) == version_id(one.name) != one.name.replace("/", "--")
         }
-        for one in models.values():
+        for key, one in models.items():
             for name in (one.name, *one.aliases):
                 self._by_name.setdefault(name, []).append(one)
+            self._by_id.setdefault(ids[key], []).append(one)
             self._by_end.setdefault(_end(one.name), set()).add(one.name)
             if one.path is not None:
                 self._by_path[one.path] = one
 
     def meaning(self, claim: Claim) -> Meaning:
         """Return which version a claim means by the name of the parent."""
-        name = self._aliases.get(claim.parent, claim.parent)
+        return self.version(claim.parent, claim.revision, self._models[claim.child].path)
+
+    def version(self, text: str, revision: str = "", near: Path | None = None) -> Meaning:
+        """Return which version a name means.
+
+        Args:
+            text: the name.
+            revision: the revision that is named beside it, if any.
+            near: folder or file of the model whose source names it; paths may be relative to it.
+        """
+        name = self._aliases.get(text, text)
         if name in self._models:  # a key
             return Meaning(self._ids[name])
-        found = self._by_name.get(name, [])
-        if not found and (here := self._at_path(name, self._models[claim.child].path)):
-            found = [here]
-        if found:
-            return self._chosen(found, claim.revision, name)
-        # Who names what an odd name was shortened to means another model.
-        if name in self._known and name not in self._shortened:
-            return Meaning(name)
-        near = sorted(self._by_end.get(_end(name), ()))[:5]
-        if near:
-            text = (
-                f"{name!r} is not here; {', '.join(map(repr, near))} may be it. Say so by --alias."
-            )
+        is_id = name not in self._shortened
+        found = self._by_name.get(name) or (self._by_id.get(name, []) if is_id else [])
+        if found := found or self._at_path(name, near):
+            return self._chosen(found, revision, name)
+        if is_id and name in self._known:
+            return Meaning(name, _unseen(name, revision) if revision else None)
+        similar = sorted(self._by_end.get(_end(name), ()))[:5]
+        if similar:
+            told = ", ".join(map(repr, similar))
+            text = f"{name!r} is not here; {told} may be it. Say so by --alias."
             return Meaning(finding=(Kind.RENAMED_PARENT, text))
         return Meaning(finding=(Kind.UNKNOWN_PARENT, f"{name!r} is not here."))
 
+    def is_alias(self, name: str) -> bool:
+        """Whether a person gave a name to a model that has another one."""
+        return name in self._aliases
+
+    def keys_of(self, id: str) -> list[str]:
+        """Return the keys of the models that are a version, those that are current first."""
+        found = self._by_id.get(id, [])
+        return [one.key for one in sorted(found, key=lambda one: (not one.current, one.key))]
+
     def _chosen(self, found: list[Found], revision: str, name: str) -> Meaning:
         note = None
-        if revision and revision != "main":
-            pinned = [
-                one
-                for one in found
-                if one.revision == revision
-                or (_COMMIT.fullmatch(revision) and one.revision.startswith(revision))
-            ]
+        if revision:
+            pinned = [one for one in found if _is_at(one, revision)]
             if not pinned and any(one.revision for one in found):
-                text = f"{name!r} is here, but not its revision {revision!r}."
+                text = f"{name!r} is here, but nothing here says that it is revision {revision!r}."
                 return Meaning(finding=(Kind.UNKNOWN_PARENT, text))
-            if not pinned:
-                text = f"Whether {name!r} is at revision {revision!r} cannot be seen here."
+            if not pinned and revision != _MAIN:
+                note = _unseen(name, revision)
+            elif revision == _MAIN and len({self._ids[one.key] for one in found}) > 1:
+                text = f"{name!r} has several versions here; its branch main is taken as it is now."
                 note = (Kind.DOUBTED, text)
             found = pinned or found
         ids = sorted({self._ids[one.key] for one in found})
         if len(ids) > 1:
-            text = (
-                f"{name!r} has several versions here ({', '.join(ids)}), and no revision is named."
-            )
+            text = f"{name!r} may be several versions here ({', '.join(ids)}): name a revision."
             return Meaning(finding=(Kind.AMBIGUOUS_PARENT, text))
         return Meaning(ids[0], note)
 
-    def _at_path(self, name: str, child: Path | None) -> Found | None:
-        """Return the model at a path, absolute or below the child, its folder or an import."""
+    def _at_path(self, name: str, near: Path | None) -> list[Found]:
+        """Return the models at a path: one below an import, or one that says that it is a path.
+
+        A plain name is no path to a neighbour of who names it: `gpt2` is not the `gpt2` beside it.
+        """
         if "\0" in name:
-            return None
-        starts = [] if child is None else [child, child.parent]
-        for start in (*starts, *self._roots):
+            return []
+        starts = list(self._roots)
+        if near is not None and (name == ".." or name.startswith(("./", "../"))):
+            starts += [near, near.parent]
+        found = {}
+        for start in starts:
             try:
                 place = (start / name).resolve()
             except (OSError, RuntimeError, ValueError):
                 continue
             if place in self._by_path and self._is_inside(place):
-                return self._by_path[place]
-        return None
+                found[place] = self._by_path[place]
+        return list(found.values())
 
     def _is_inside(self, place: Path) -> bool:
         return any(place.is_relative_to(root) for root in self._roots)
+
+
+def _unseen(name: str, revision: str) -> tuple[Kind, str]:
+    return Kind.DOUBTED, f"Whether {name!r} is at revision {revision!r} cannot be seen here."
+
+
+def _is_at(found: Found, revision: str) -> bool:
+    """Whether a model is at a commit, or the start of one, or at a branch or a tag."""
+    at = revision in found.refs or found.revision == revision
+    return at or bool(_COMMIT.fullmatch(revision) and found.revision.startswith(revision))
 
 
 def _end(name: str) -> str:

@@ -1,7 +1,8 @@
 """Evidence weighed: the edges that sources support, and what is left open.
 
-For each child the most trusted source that names a known parent is taken.  Sources that disagree,
-names that mean nothing or several models, and cycles are listed: no edge is made up.
+For each child the most trusted source that names a known parent is taken; a hint, only where no
+other source names a parent.  Sources that disagree, names that mean nothing or several models, and
+cycles are listed: no edge is made up.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ import networkx as nx
 
 from disinherit.common.graph.recipes import Recipe
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
+from disinherit.families.edge_lists import UNDECLARED
 from disinherit.families.evidence import Claim, Evidence, FamilyFinding, Kind, Relation, Source
 from disinherit.families.merges import LEAST_SHARE
 from disinherit.families.naming import Names
@@ -24,12 +26,16 @@ class NamedParent:
     """A parent that a claim names.
 
     Attributes:
-        id: its version; `""` if it is not known.
+        id: its version, which may be the child itself; `""` if it is not known.
         claim: the claim.
     """
 
     id: str
     claim: Claim
+
+    def is_parent_of(self, child: str) -> bool:
+        """Whether it is a version that is known, and not the child."""
+        return self.id not in ("", child)
 
 
 def resolve(
@@ -69,7 +75,7 @@ def resolve(
     _break_cycles(chosen, set(present), findings)
     edges = {}
     for child, parents in chosen.items():
-        if any(one.id for one in parents):
+        if any(one.is_parent_of(child) for one in parents):
             bases = {one.id: _bases(one.id, chosen) for one in parents if one.id in adapters}
             edges[child] = _edges(child, parents, bases, folds, records, findings)
     return edges, findings
@@ -91,35 +97,68 @@ def _choose(
 ) -> list[NamedParent]:
     """Return the parents by the most trusted source that names one that is known."""
     taken: list[NamedParent] = []
+    unknown: list[NamedParent] = []
     by_trust = sorted(claims, key=lambda claim: claim.source.rank)
     for source, group in groupby(by_trust, key=lambda claim: claim.source):
-        parents, notes = _meant(child, list(group), names)
-        if not parents:
-            findings += notes
-        elif not taken:
-            findings += notes
-            taken = parents if any(one.id for one in parents) else []
-        elif not _agree(parents, taken):
-            findings.append(_conflict(child, source, parents, taken))
+        named, notes = _meant(child, list(group), names)
+        parents = [one for one in named if one.id != child]
+        if taken or not parents:
+            findings += notes if not parents else []
+            if parents and not _agree(parents, taken):
+                findings.append(_conflict(child, taken, parents, f"{_title(taken)} is taken"))
+            continue
+        # A name that is unknown as a more trusted source has it, as with a revision, stays so.
+        others = [one for one in parents if not _agree([one], unknown)]
+        if any(one.id for one in others):
+            hint = bool(unknown) and source is Source.CONFIG
+            if unknown:
+                what = "no edge, as that is a hint" if hint else f"the {source.title} is taken"
+                findings.append(_conflict(child, unknown, others, what))
+            if not hint:
+                open_ = [one for one in parents if one not in others]
+                taken = [replace(one, id="") if one in open_ else one for one in named]
+        findings += notes
+        unknown += parents
     return taken
 
 
 def _meant(
     child: str, claims: Sequence[Claim], names: Names
 ) -> tuple[list[NamedParent], list[FamilyFinding]]:
+    """Return what each claim of one source means: versions, each once, and what is not known."""
     parents: dict[str, NamedParent] = {}
     notes = []
+    twice = []
     for claim in claims:
         meaning = names.meaning(claim)
         if meaning.id == child:
             text = f"The {claim.source.title} names {claim.parent!r}, which is the model itself."
             notes.append(FamilyFinding(Kind.SELF, child, text))
-            continue
-        if meaning.finding is not None:
+        elif meaning.finding is not None:
             kind, text = meaning.finding
+            if claim.source is Source.EDGE_LIST and kind is Kind.UNKNOWN_PARENT:
+                text = f"{text} {UNDECLARED}"
             notes.append(FamilyFinding(kind, child, f"The {claim.source.title}: {text}"))
-        parents.setdefault(meaning.id or f" {claim.parent}", NamedParent(meaning.id, claim))
+        key = meaning.id or f" {claim.parent}"
+        if key in parents:
+            twice.append(claim.parent)
+            claim = replace(claim, share=_sum(parents[key].claim.share, claim.share))
+        parents[key] = NamedParent(meaning.id, claim)
+    if twice and any(one.claim.share is not None for one in parents.values()):
+        text = (
+            f"The {claims[0].source.title} names one version twice, as {', '.join(twice)}: its "
+            "shares are added, and the model is not computed again."
+        )
+        notes.append(FamilyFinding(Kind.CONFLICT, child, text))
+    if twice:  # a recipe has a place for each parent that was named
+        parents = {
+            key: replace(one, claim=replace(one.claim, recipe=None)) for key, one in parents.items()
+        }
     return list(parents.values()), notes
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else min(1.0, one + other)
 
 
 def _agree(parents: Sequence[NamedParent], taken: Sequence[NamedParent]) -> bool:
@@ -130,13 +169,16 @@ def _agree(parents: Sequence[NamedParent], taken: Sequence[NamedParent]) -> bool
 
 
 def _conflict(
-    child: str, source: Source, parents: Sequence[NamedParent], taken: Sequence[NamedParent]
+    child: str, first: Sequence[NamedParent], second: Sequence[NamedParent], result: str
 ) -> FamilyFinding:
-    ours = ", ".join(repr(one.claim.parent) for one in taken)
-    theirs = ", ".join(repr(one.claim.parent) for one in parents)
-    first = taken[0].claim.source.title
-    text = f"The {first} names {ours}, the {source.title} {theirs}: the {first} is taken."
+    ours = ", ".join(repr(one.claim.parent) for one in first)
+    theirs = ", ".join(repr(one.claim.parent) for one in second)
+    text = f"{_title(first).capitalize()} names {ours}, {_title(second)} {theirs}: {result}."
     return FamilyFinding(Kind.CONFLICT, child, text)
+
+
+def _title(parents: Sequence[NamedParent]) -> str:
+    return f"the {parents[0].claim.source.title}"
 
 
 def _break_cycles(
@@ -146,14 +188,21 @@ def _break_cycles(
 ) -> None:
     """Take back every new edge that is part of a cycle, since no one of them is the wrong one."""
     graph = nx.DiGraph(present)
-    new = {(one.id, child) for child, parents in chosen.items() for one in parents if one.id}
+    new = {
+        (one.id, child)
+        for child, parents in chosen.items()
+        for one in parents
+        if one.is_parent_of(child)
+    }
     graph.add_edges_from(new)
     for circle in nx.strongly_connected_components(graph):
         if len(circle) == 1:
             continue
         members = ", ".join(sorted(circle)[:5])
         for child in sorted(circle):
-            inside = [one for one in chosen.get(child, ()) if one.id in circle]
+            inside = [
+                one for one in chosen.get(child, ()) if one.id in circle and one.is_parent_of(child)
+            ]
             wrong = [one for one in inside if (one.id, child) not in present]
             if wrong:
                 text = f"{members} descend from each other, by their sources: no edge is taken."
@@ -165,15 +214,16 @@ def _break_cycles(
 
 def _edges(
     child: str,
-    parents: Sequence[NamedParent],
+    named: Sequence[NamedParent],
     bases: Mapping[str, set[str]],
     folds: Mapping[str, Recipe],
     records: Mapping[str, ModelRecord],
     findings: list[FamilyFinding],
 ) -> list[Inheritance]:
     """Return the edges to a child from its parents that are known."""
+    complete = all(one.is_parent_of(child) for one in named)
+    parents = [one for one in named if one.id != child]
     relation = parents[0].claim.relation
-    complete = all(one.id for one in parents)
     known = [one for one in parents if one.id]
     claim = known[0].claim
     shares = [one.claim.share for one in parents]

@@ -40,22 +40,29 @@ def updates(
     return taken
 
 
-def unsaid(graph: InheritanceGraph, ids: Iterable[str]) -> list[FamilyFinding]:
-    """Return findings about edges by folders of versions that were read and name no parent now.
+def unsaid(
+    graph: InheritanceGraph, ids: Iterable[str], said: Mapping[str, Set[str]]
+) -> list[FamilyFinding]:
+    """Return findings about edges by folders of versions that were read and have no parent now.
 
     They stay: a card that is lost or damaged is no reason to reach fewer models.
+
+    Args:
+        graph: the graph before.
+        ids: versions whose folders were read, and gave no edge.
+        said: id -> names of parents that the files in its folder say.
     """
-    edges = [edge for id in ids if id in graph for edge in graph.parents(id)]
-    return [
-        FamilyFinding(
-            Kind.RECORDED,
-            edge.child,
-            f"The graph has it from {edge.parent} by its {edge.source}, and its folder names no "
-            "parent now: it stays as recorded.",
-        )
-        for edge in edges
-        if edge.source in OF_FOLDERS
-    ]
+    findings = []
+    for edge in (edge for id in ids if id in graph for edge in graph.parents(id)):
+        if edge.source in OF_FOLDERS:
+            names = ", ".join(map(repr, sorted(said.get(edge.child, ()))))
+            now = f"names {names} now, which gave no edge" if names else "names no parent now"
+            text = (
+                f"The graph has it from {edge.parent} by its {edge.source}, and its folder {now}: "
+                "it stays as recorded."
+            )
+            findings.append(FamilyFinding(Kind.RECORDED, edge.child, text))
+    return findings
 
 
 def _moved(ours: set[str], theirs: set[str], plain: Set[str]) -> bool:

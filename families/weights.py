@@ -24,7 +24,9 @@ NO_WEIGHTS = Weights()
 MOST_HEADER = 16 * 2**20
 """Bytes of the header of a safetensors file: some 100,000 tensors."""
 
-_POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""Start of what a checkout by Git LFS has where a file was not fetched."""
+
 _PIECE = 2**20
 _MOST_DIMENSIONS = 64
 _SIZES = {
@@ -164,7 +166,7 @@ def _layout(file: BinaryIO, path: Path) -> Iterator[tuple[str, str, list[int], i
 
 def _refuse_pointer(file: BinaryIO, path: Path) -> None:
     """Refuse what a checkout has where the file itself was not fetched."""
-    if file.read(len(_POINTER)) == _POINTER:
+    if file.read(len(POINTER)) == POINTER:
         raise DataError(
             f"Expected weights in {path.name}, but got a pointer of Git LFS. Fetch the file with "
             "`git lfs pull`."

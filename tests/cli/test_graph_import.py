@@ -165,6 +165,8 @@ def test_edges_that_were_observed_stay(models: Path, tmp_path: Path, capsys: Cap
         (["{0}", "--out", "{0}/g.json", "--store", "{0}"], "got both"),
         (["{0}", "--out", "{0}/g.json", "--from", "hub"], "'hub' is not one of"),
         (["{0}", "--out", "{0}/g.json", "--alias", "x"], "PARENT=MODEL"),
+        (["{0}", "--out", "{0}/g.json", "--from", "edges", "--alias", "x=y"], "got none"),
+        (["nowhere", "--store", "{0}/new.db"], "nowhere"),
         (["{0}", "--out", "{0}/g.json", "--owner", "a b"], "owner"),
         (["{0}", "--out", "{0}/broken.json"], "JSON"),
         (["{0}", "--out", "{0}/g.json", "--from", "dvc"], "got none"),
@@ -178,6 +180,19 @@ def test_wrong_input_is_one_line(
     given = [argument.format(tmp_path) for argument in arguments]
     assert run(["graph", "import", *given]) == 2
     assert expected in error_line(capsys)
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_an_alias_for_no_model_is_one_line(models: Path, capsys: Capture) -> None:
+    assert run(["graph", "import", str(models), "--dry-run", "--alias", "gone/model=zzz"]) == 2
+    assert "'gone/model=zzz': 'zzz' is not here" in error_line(capsys)
+
+
+def test_a_list_may_declare_models(models: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "edges.csv").write_text("child,parent\nbase,first\n")
+    command = ("graph", "import", str(models), str(tmp_path / "edges.csv"), "--dry-run")
+    assert "first" not in as_json(capsys, *command)["changed"]
+    assert "first" in as_json(capsys, *command, "--declare")["changed"]
 
 
 def test_a_coordinator_that_is_not_there_is_named(models: Path, capsys: Capture) -> None:

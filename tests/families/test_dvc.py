@@ -76,6 +76,26 @@ def test_an_output_descends_from_the_models_it_was_made_of(project: Path) -> Non
     assert found.findings == ()
 
 
+@pytest.mark.parametrize(
+    ("side", "place", "file"),
+    [
+        ("deps", 0, "models/base/tokenizer.json"),
+        ("outs", 0, "models/tuned/metrics.json"),
+        ("outs", 0, "models/tuned/config.json"),
+    ],
+)
+def test_a_file_beside_the_weights_is_no_model(
+    side: str, place: int, file: str, project: Path
+) -> None:
+    (project / file).write_text("{}")
+    lock = yaml.safe_load((project / "dvc.lock").read_text())
+    lock["stages"]["tune@news"][side][place] = {"path": file, "md5": md5(project / file)}
+    (project / "dvc.lock").write_text(yaml.safe_dump(json.loads(json.dumps(lock))))
+    found = import_families([project])
+    assert edges(found) == []
+    assert found.findings == ()
+
+
 @pytest.mark.parametrize("which", ["base", "tuned"])
 def test_files_that_have_changed_since_are_listed_and_not_taken(which: str, project: Path) -> None:
     model(project / "models" / which / "model.safetensors", 3)

@@ -14,6 +14,7 @@ from disinherit.common.graph.records import InheritanceKind, ModelRecord
 from disinherit.families.edge_lists import MOST_EDGES
 from disinherit.families.evidence import Kind
 from disinherit.families.importing import Imported, import_families
+from tests.support.light_folders import listed, model, parents, snapshot
 
 
 def from_text(text: str | bytes, tmp_path: Path, name: str = "edges.csv", **more: Any) -> Imported:
@@ -85,6 +86,51 @@ def test_a_list_overrules_all_else_and_names_models_and_ids(tmp_path: Path) -> N
     found = import_families([tmp_path / "models", tmp_path / "edges.csv"], known=known)
     assert {(e.parent, e.child) for e in found.graph.edges()} == {("base", "tuned"), ("r1", "base")}
     assert [one.kind for one in found.findings] == [Kind.CONFLICT]
+
+
+def test_a_name_beside_folders_that_none_has_is_listed_and_makes_no_model(tmp_path: Path) -> None:
+    model(tmp_path / "models/base", 1)
+    model(tmp_path / "models/news", 2, base_model="base", base_model_relation="finetune")
+    edges = tmp_path / "edges.csv"
+    edges.write_text("child,parent\nnews,bsae\nnwes,base\n")
+    for sources in ([tmp_path / "models", edges], [edges, tmp_path / "models"]):
+        found = import_families(sources)
+        assert parents(found) == {"news": "base"}
+        assert found.models == 2
+        assert listed(found) == [
+            ("conflict", "news"),
+            ("unknown child", "nwes"),
+            ("unknown parent", "news"),
+        ]
+    told = [one.text for one in found.findings]
+    assert "line 3 of edges.csv: 'nwes' is not here" in told[1]
+    assert all("--declare" in text for text in told[1:])
+    edges.write_text("child,parent\nnews,base\n")
+    mended = import_families([tmp_path / "models", edges], known=found.graph)
+    assert (parents(mended), mended.findings, len(mended.graph)) == ({"news": "base"}, (), 2)
+
+
+def test_names_beside_folders_become_models_if_that_is_asked_for(tmp_path: Path) -> None:
+    model(tmp_path / "models/news", 2)
+    (tmp_path / "edges.csv").write_text("child,parent\nnews,base\nbase,first\n")
+    sources = [tmp_path / "models", tmp_path / "edges.csv"]
+    found = import_families(sources, declare=True)
+    assert parents(found) == {"news": "base", "base": "first"}
+    assert import_families(sources, known=found.graph).changed == ()  # the graph has them
+
+
+def test_a_list_names_children_as_it_names_parents(tmp_path: Path) -> None:
+    model(snapshot(tmp_path / "hub", "acme/base", "a" * 40, "main"), 1)
+    model(snapshot(tmp_path / "hub", "acme/twice", "b" * 40), 2)
+    model(snapshot(tmp_path / "hub", "acme/twice", "c" * 40, "main"), 3)
+    model(snapshot(tmp_path / "hub", "acme/news", "d" * 40, "main"), 4)
+    (tmp_path / "edges.csv").write_text(
+        "child,parent\nacme--news,acme/base\nacme/twice,acme/base\n"
+    )
+    found = import_families([tmp_path / "hub", tmp_path / "edges.csv"])
+    assert parents(found) == {"acme--news": "acme--base"}
+    assert listed(found) == [("unknown child", "acme/twice")]
+    assert len(found.graph) == 4
 
 
 @pytest.mark.parametrize(
