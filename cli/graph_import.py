@@ -75,7 +75,7 @@ def import_graph(
         typer.Option(
             "--declare",
             help="Let names in edge lists that no other source has become models without weights. "
-            "Without other sources they do so anyway.",
+            "Without other sources, and registered versions, they do so anyway.",
         ),
     ] = False,
     dry_run: Annotated[

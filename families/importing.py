@@ -79,7 +79,8 @@ def import_families(
             their times, and a version with other tensors under the id of a model is that model.
             In a file, a version may become younger to follow a new parent.
         declare: whether names in edge lists that no other source has become versions without
-            weights. They do so, too, where edge lists are the only sources.
+            weights. They do so, too, where edge lists are the only sources, and no owner has
+            registered versions that they could mean.
         now_us: microseconds since the epoch; `None` for now.
 
     Raises:
@@ -99,7 +100,7 @@ def import_families(
     ids, findings = assign_ids(evidence.models.values(), records, registered)
     names = Names(evidence.models, ids, records, aliases or {}, roots)
     if rows:
-        alone = not evidence.models and not evidence.findings
+        alone = not evidence.models and not evidence.findings and not (registered and records)
         take_rows(rows, names, evidence, declare or alone)
         ids, findings = assign_ids(evidence.models.values(), records, registered)
         names = Names(evidence.models, ids, records, aliases or {}, roots)

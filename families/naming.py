@@ -166,6 +166,10 @@ class Names:
             for key, one in models.items()
             if (id := ids[key]) == version_id(one.name) != one.name.replace("/", "--")
         }
+        self._further: dict[str, list[str]] = {}
+        for id in known:
+            if (plain := stem(id, known)) != id:
+                self._further.setdefault(plain, []).append(id)
         for key, one in models.items():
             for name in (one.name, *one.aliases):
                 self._by_name.setdefault(name, []).append(one)
@@ -193,14 +197,28 @@ class Names:
         found = self._by_name.get(name) or (self._by_id.get(name, []) if is_id else [])
         if found := found or self._at_path(name, near):
             return self._chosen(found, revision, name)
-        if is_id and name in self._known:
-            return Meaning(name, _unseen(name, revision) if revision else None)
+        if recorded := self._in_graph(name) if is_id else []:
+            return self._recorded(recorded, revision, name)
         similar = sorted(self._by_end.get(_end(name), ()))[:5]
         if similar:
             told = ", ".join(map(repr, similar))
             text = f"{name!r} is not here; {told} may be it. Say so by --alias."
             return Meaning(finding=(Kind.RENAMED_PARENT, text))
         return Meaning(finding=(Kind.UNKNOWN_PARENT, f"{name!r} is not here."))
+
+    def _in_graph(self, name: str) -> list[str]:
+        """Return the versions of the graph whose id a name is, or is made into."""
+        if name in self._known:
+            return [name]
+        plain = version_id(name)
+        if plain != name.replace("/", "--") or plain not in self._known:
+            return []
+        return [plain, *self._further.get(plain, ())]
+
+    def _recorded(self, ids: list[str], revision: str, name: str) -> Meaning:
+        if len(ids) > 1:
+            return Meaning(finding=(Kind.AMBIGUOUS_PARENT, _several(name, ids)))
+        return Meaning(ids[0], _unseen(name, revision) if revision else None)
 
     def is_alias(self, name: str) -> bool:
         """Whether a person gave a name to a model that has another one."""
@@ -226,8 +244,7 @@ class Names:
             found = pinned or found
         ids = sorted({self._ids[one.key] for one in found})
         if len(ids) > 1:
-            text = f"{name!r} may be several versions here ({', '.join(ids)}): name a revision."
-            return Meaning(finding=(Kind.AMBIGUOUS_PARENT, text))
+            return Meaning(finding=(Kind.AMBIGUOUS_PARENT, _several(name, ids)))
         return Meaning(ids[0], note)
 
     def _at_path(self, name: str, near: Path | None) -> list[Found]:
@@ -252,6 +269,10 @@ class Names:
 
     def _is_inside(self, place: Path) -> bool:
         return any(place.is_relative_to(root) for root in self._roots)
+
+
+def _several(name: str, ids: list[str]) -> str:
+    return f"{name!r} may be several versions here ({', '.join(ids)}): name a revision."
 
 
 def _unseen(name: str, revision: str) -> tuple[Kind, str]:

@@ -119,6 +119,21 @@ def test_names_beside_folders_become_models_if_that_is_asked_for(tmp_path: Path)
     assert import_families(sources, known=found.graph).changed == ()  # the graph has them
 
 
+def test_a_list_alone_makes_no_models_beside_those_that_owners_registered(tmp_path: Path) -> None:
+    known = InheritanceGraph([ModelRecord(id, "anna", "", (), "", 1) for id in ("acme--base", "b")])
+    text = "child,parent\nb,acme/base\nc,b\n"
+    options: dict[str, Any] = {"known": known, "registered": True}
+    found = from_text(text, tmp_path, **options)
+    assert listed(found) == [("order", "b"), ("unknown child", "c")]
+    assert from_text(text, tmp_path, known=known).graph.parents("c")
+    declared = from_text(text, tmp_path, declare=True, **options)
+    assert parents(declared) == {"c": "b"}
+    empty = from_text(text, tmp_path, registered=True)
+    assert parents(empty) == {"b": "acme--base", "c": "b"}
+    again = from_text(text, tmp_path, known=empty.graph, registered=True)
+    assert (again.changed, again.findings) == ((), ())
+
+
 def test_a_list_names_children_as_it_names_parents(tmp_path: Path) -> None:
     model(snapshot(tmp_path / "hub", "acme/base", "a" * 40, "main"), 1)
     model(snapshot(tmp_path / "hub", "acme/twice", "b" * 40), 2)

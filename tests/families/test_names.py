@@ -121,3 +121,22 @@ def test_equal_models_are_listed_once_each(tmp_path: Path) -> None:
     found = import_families([tmp_path], known=first.graph)
     assert listed(found) == [("same weights", "a"), ("same weights", "b"), ("same weights", "d")]
     assert {"'c'" in one.text for one in found.findings} == {True}
+
+
+def test_a_version_of_the_graph_has_the_name_that_its_id_was_made_of(tmp_path: Path) -> None:
+    model(tmp_path / "acme/base", 1)
+    first = import_families([tmp_path])
+    (tmp_path / "acme/base").rename(tmp_path.parent / "aside")
+    model(tmp_path / "acme/news", 2, base_model="acme/base")
+    second = import_families([tmp_path], known=first.graph)
+    assert parents(second) == {"acme--news": "acme--base"}
+    assert second.findings == ()
+    model(tmp_path / "acme/base", 3)  # another version of that name
+    third = import_families([tmp_path], known=first.graph)
+    (further,) = {one.id for one in third.graph.models()} - {"acme--base", "acme--news"}
+    assert parents(third) == {"acme--news": further}
+    (tmp_path / "acme/base/model.safetensors").unlink()
+    (tmp_path / "acme/base").rmdir()
+    model(tmp_path / "acme/chat", 4, base_model="acme/base")
+    fourth = import_families([tmp_path / "acme/chat"], known=third.graph)
+    assert listed(fourth) == [("ambiguous parent", "chat")]
