@@ -21,7 +21,7 @@ from disinherit.common.limits import shown
 from disinherit.common.text import load_json, one_line
 from disinherit.families.evidence import Claim, Evidence, Found, Kind, Relation, Source
 from disinherit.families.model_cards import parent_name
-from disinherit.families.naming import Names
+from disinherit.families.naming import MAIN, Names
 from disinherit.families.reading import read_text
 
 MOST_EDGES = 100_000
@@ -100,6 +100,9 @@ def take_rows(rows: Iterable[Row], names: Names, evidence: Evidence, declare: bo
 def _key(name: str, names: Names, evidence: Evidence, declare: bool) -> str:
     """Return the key of the model that a name means, or becomes; `""` if it means none."""
     meaning = names.version(name)
+    # A list names no revision of a child: the current one is meant.
+    if not meaning.id and (current := names.version(name, MAIN)).id:
+        meaning = current
     if found := names.keys_of(meaning.id):
         return found[0]
     unknown = meaning.finding is not None and meaning.finding[0] is not Kind.AMBIGUOUS_PARENT

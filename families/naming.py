@@ -17,7 +17,7 @@ _LONGEST = 128
 _SHORT = 8
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
-_MAIN = "main"
+MAIN = "main"
 """The branch that is meant where no revision is named."""
 
 
@@ -236,9 +236,9 @@ class Names:
             if not pinned and any(one.revision for one in found):
                 text = f"{name!r} is here, but nothing here says that it is revision {revision!r}."
                 return Meaning(finding=(Kind.UNKNOWN_PARENT, text))
-            if not pinned and revision != _MAIN:
+            if not pinned and revision != MAIN:
                 note = _unseen(name, revision)
-            elif revision == _MAIN and len({self._ids[one.key] for one in found}) > 1:
+            elif revision == MAIN and len({self._ids[one.key] for one in found}) > 1:
                 text = f"{name!r} has several versions here; its branch main is taken as it is now."
                 note = (Kind.DOUBTED, text)
             found = pinned or found
