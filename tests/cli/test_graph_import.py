@@ -218,7 +218,7 @@ def test_a_coordinator_registers_them(
     ]
     speak_as("anna", running, monkeypatch)
     assert run([*command]) == 4
-    assert "GetGraph" in error_line(capsys)
+    assert "to see the inheritance graph" in error_line(capsys)
 
 
 def test_weights_that_come_later_pin_the_version(
