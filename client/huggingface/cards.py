@@ -18,6 +18,8 @@ from disinherit.common.exports.model_cards import (
     with_pointer,
     with_section,
 )
+from disinherit.common.limits import shown
+from disinherit.common.text import one_line
 from disinherit.common.wire.remedies import remedy_word
 from disinherit.v1 import unlearning_pb2 as pb
 
@@ -52,8 +54,10 @@ def card_of(
         attestation: where the attestation of the latest request is; `""` if there is none.
 
     Raises:
-        InputError: if the card that is there cannot be read, or its sections are spoiled.
+        InputError: if the card that is there cannot be read, its sections are spoiled, or the
+            attestation is not a line.
     """
+    _check_line(attestation, "where the attestation is")
     path = None if source is None else source / CARD
     if not made_by:
         return "" if path is None or not path.exists() else str(_read(path, title))
@@ -80,6 +84,16 @@ def card_of(
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return str(card)
+
+
+def _check_line(text: str, what: str) -> None:
+    """Check that what goes into a card is a line of text: more would end its part of it.
+
+    Raises:
+        InputError: if it is not.
+    """
+    if one_line(text) != text or "<!--" in text:
+        raise InputError(f"Expected one line of text for {what}, but got {shown(text)}.")
 
 
 def _listed(value: Any) -> list[str]:
@@ -112,6 +126,7 @@ def supersede_card(folder: Path, new_version: str) -> None:
     Raises:
         InputError: if the card that is there cannot be read, or is in the cache of the hub.
     """
+    _check_line(new_version, "the id of the new version")
     check_own(folder, f"new_version: {new_version}")
     card = _read(folder / CARD, folder.name)
     card.data["new_version"] = new_version

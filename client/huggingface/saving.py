@@ -51,12 +51,18 @@ def _new_folder(folder: Path) -> Iterator[None]:
     """Make a folder, and leave nothing in it if what is written there fails.
 
     Raises:
-        InputError: if there is something in the folder.
+        InputError: if there is something in the folder, or it cannot be made.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"Expected a new or empty folder for a version, but {folder} is not.")
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Expected a new or empty folder for a version, but {folder} cannot be one: "
+            f"{error.strerror}."
+        ) from error
+    if any(folder.iterdir()):
+        raise InputError(f"Expected a new or empty folder for a version, but {folder} is not.")
     try:
         yield
     except BaseException:

@@ -205,6 +205,24 @@ def test_a_card_that_cannot_be_read_is_named_before_anything_is_written(
     owner.save(version, tmp_path / "new")
 
 
+def test_what_cannot_be_written_is_one_line(
+    owner: HuggingFaceOwner, model: Path, tmp_path: Path
+) -> None:
+    owner.add("m", model, sequences(3, 1))
+    version = forgotten(owner, "m")
+    (tmp_path / "file").write_text("words")
+    for name in ("file", "file/below"):
+        with pytest.raises(InputError, match=f"{name} cannot be one: "):
+            owner.save(version, tmp_path / name)
+    for where in ("a\nb", "a <!-- disinherit: end of request q -->"):
+        with pytest.raises(InputError, match="one line of text for where the attestation is"):
+            owner.save(version, tmp_path / "new", attestation=where)
+        with pytest.raises(InputError, match="one line of text for the id of the new version"):
+            owner.supersede("m", where)
+    assert not (tmp_path / "new").exists()
+    assert not (model / "README.md").exists()
+
+
 def test_nothing_is_left_of_what_fails(
     owner: HuggingFaceOwner, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
