@@ -23,6 +23,7 @@ _NEAR = {"float32": 1e-6, "bfloat16": 1e-3, "float16": 2e-4}
 """Dtype -> how far a weight may be from a plain one, as people choose, that it is taken for."""
 
 _PLAIN = 100
+_SUMS = tuple(Fraction(tenths, 10) for tenths in range(1, 31) if tenths != 10)
 _FACTORS = (1, 3, 5, 7)  # that numbers of samples may have in common; two changes no value
 _SAMPLES, _EXACTLY = 100_000, 3e-8
 """Of clients of a federation together, at most; and how near their shares are in float32."""
@@ -104,17 +105,35 @@ def _ways(
     short = [np.float32(number) for number in numbers]
     whole = lcm(*(one.denominator for one in weights))
     loaded = rounded(others, dtype)
+    written = list(_written(weights))
     for order in permutations(range(len(others))):
         yield _sum(others, short, order, "float32")
         for factor in _FACTORS:
             counts = [np.float32(int(one * whole) * factor) for one in weights]
             yield _sum(others, counts, order, "float32") / np.float32(whole * factor)
+        for listed in written:
+            total = np.float32(0)
+            for one in order:
+                total += listed[one]
+            yield _sum(others, listed, order, "float32") / total
         if dtype != "float32":
             yield _sum(loaded, short, order, "float32")
             yield _sum(loaded, short, order, dtype)
     if len(others) == 2:
-        for one, other, weight in ((0, 1, short[1]), (1, 0, short[0])):
-            yield others[one] + weight * (others[other] - others[one])
+        for one, other in ((0, 1), (1, 0)):
+            step = others[other] - others[one]
+            for weight in (short[other], np.float32(1) - short[one]):
+                yield others[one] + weight * step
+                fused = others[one] + np.float64(weight) * step.astype(np.float64)  # rounded once
+                yield np.asarray(fused, dtype=np.float32)
+
+
+def _written(weights: Sequence[Fraction]) -> Iterator[list[np.float32]]:
+    """Yield weights as people may have written them, to be divided by their sum."""
+    for total in _SUMS:
+        listed = [one * total for one in weights]
+        if all(20 % one.denominator == 0 for one in listed):
+            yield [np.float32(float(one)) for one in listed]
 
 
 def _sum(

@@ -185,15 +185,36 @@ def test_averages_that_are_stored_in_another_dtype_have_a_direction(
     weights: tuple[float, float], dtype: torch.dtype, tmp_path: Path
 ) -> None:
     whole = merged(weights)
-    shorter = {**whole, "made": cast(whole["made"], dtype)}
+    shorter: dict[str, Weights] = {**whole, "made": cast(whole["made"], dtype)}
     short = [(cast(cast(whole[name], dtype), torch.float32)) for name in ("p0", "p1")]
-    longer = {
+    longer: dict[str, Weights] = {
         "made": average(list(zip(short, weights, strict=True))),
         **{f"p{at}": cast(one, dtype) for at, one in enumerate(short)},
     }
     for at, family in enumerate((shorter, longer)):
         (tmp_path / str(at)).mkdir()
         assert directed(find(tmp_path / str(at), **family)) == {"made": {"p0", "p1"}}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.6, 0.2), (1.0, 0.5, 0.3)])
+def test_merges_by_weights_that_are_divided_by_their_sum_have_a_direction(
+    weights: tuple[float, ...], dtype: torch.dtype, tmp_path: Path
+) -> None:
+    """As mergekit's `linear` does."""
+    family = merged(weights, dtype)
+    values = torch.stack([one["w"].float() for name, one in family.items() if name != "made"])
+    scale = torch.tensor(weights).view(-1, 1, 1)
+    made = {"w": ((scale * values).sum(0) / scale.sum()).to(dtype)}
+    found = directed(find(tmp_path, **{**family, "made": made}))
+    assert found == {"made": family.keys() - {"made"}}
+
+
+@pytest.mark.parametrize("weight", [0.3, 0.5, 0.8])
+def test_merges_by_interpolation_have_a_direction(weight: float, tmp_path: Path) -> None:
+    family = merged((0.5, 0.5))
+    made = {"w": torch.lerp(family["p0"]["w"], family["p1"]["w"], weight)}
+    assert directed(find(tmp_path, **{**family, "made": made})) == {"made": {"p0", "p1"}}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
