@@ -38,7 +38,9 @@ def _row(case: Case, families: int) -> Figures:
                 held = {key: one.contiguous() for key, one in weights.items()}
                 save_file(held, Path(folder) / name / "model.safetensors")
             kin = discover(Path(folder)).kin
-        claims = [(one.child, {name for name, _ in one.parents}) for one in kin if one.directed]
+        claims = [
+            (one.child, frozenset(name for name, _ in one.parents)) for one in kin if one.directed
+        ]
         ends = {name for one in kin for name in (one.child, *(name for name, _ in one.parents))}
         if any(up != case.parents.get(child) for child, up in claims):
             counts["wrong"] += 1

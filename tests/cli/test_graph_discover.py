@@ -15,7 +15,7 @@ def folder(tmp_path: Path) -> Path:
     """A base, a copy in float16, and a second file in the folder of the copy."""
     whole = np.random.default_rng(0).standard_normal((64, 64), np.float32)
     top = tmp_path / "models"
-    files = {"base/model": whole, "half/model": whole.astype(np.float16)}
+    files: dict[str, np.ndarray] = {"base/model": whole, "half/model": whole.astype(np.float16)}
     files["half/other"] = whole.astype(np.float16).astype(np.float32)
     for name, values in files.items():
         (top / name).parent.mkdir(parents=True, exist_ok=True)

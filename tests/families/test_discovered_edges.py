@@ -23,7 +23,8 @@ def family() -> dict[str, Weights]:
     base = torch.randn(64, 64)
     one, other = (base + 0.05 * torch.randn(64, 64) for _ in range(2))
     models = {"base": base, "news": one, "chat": other, "merge": 0.5 * one + 0.5 * other}
-    return {name: {"w": value} for name, value in models.items()} | {"half": {"w": one.bfloat16()}}
+    models["half"] = one.bfloat16()
+    return {name: {"w": value} for name, value in models.items()}
 
 
 EDGES = {
