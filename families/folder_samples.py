@@ -131,8 +131,8 @@ def _named(
     why = _unwritable(place.name)
     if not why and not place.revision and not alone[1]:
         why = "several models have its name: name one of their folders otherwise"
-    several = "several revisions of it are here, and an edge list names none of a child"
-    as_child = why or ("" if alone[1] else several)
+    other = "an edge list names the current revision of a child, and this is another"
+    as_child = why or ("" if place.current and alone[0] else other)
     return names, Listed(place.name, place.revision, why, as_child)
 
 
