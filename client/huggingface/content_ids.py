@@ -6,6 +6,7 @@ the id is that of what a model gets of the sample: the tokens of a sequence, wit
 all inputs; and of the name of its class, if it has one.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -27,18 +28,30 @@ def places_by_content(loader: DataLoader[Any]) -> dict[str, list[int]]:
         DataError: if a row is another one whenever it is read.
     """
     rows: Any = loader.dataset
+    places: dict[str, list[int]] = {}
+    for index, id in enumerate(contents(loader, range(len(rows)))):
+        places.setdefault(id, []).append(index)
+    return places
+
+
+def contents(loader: DataLoader[Any], indices: Iterable[int]) -> Iterator[str]:
+    """Yield the ids by content of some samples of the data set; errors as of `places_by_content`.
+
+    Args:
+        loader: of `make_loader`.
+        indices: of the samples.
+    """
+    rows: Any = loader.dataset
     given = pairs_of(loader)
     pairs = Pairs(given.collate, given.form, given.fill)  # no wider than the sample itself
-    places: dict[str, list[int]] = {}
-    for index in range(len(rows)):
+    for count, index in enumerate(indices):
         id = _id_of(pairs, rows[index])
-        if not index and _id_of(pairs, rows[index]) != id:
+        if not count and _id_of(pairs, rows[index]) != id:
             raise DataError(
                 "Expected the same row whenever it is read, to know samples by their content, but "
                 "the first one differs each time, as by random augmentation. Name a column of ids."
             )
-        places.setdefault(id, []).append(index)
-    return places
+        yield id
 
 
 def _id_of(pairs: Pairs, row: Any) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from disinherit.client.huggingface.content_ids import places_by_content
+from disinherit.client.huggingface.content_ids import contents, places_by_content
 from disinherit.client.huggingface.forms import Form
 from disinherit.common.errors import DataError
+from disinherit.common.limits import shown
 
 Retrain = Callable[[Any | None], "nn.Module | Mapping[str, Tensor]"]
 """Trains a model again on some rows of its data set, or on none (`HuggingFaceOwner.add`)."""
@@ -51,8 +52,8 @@ class KeptModel:
         """Id of each training sample -> its indices.
 
         Raises:
-            DataError: if there is no such column, two have one id in it, or rows differ whenever
-                they are read.
+            DataError: if there is no such column, two samples that are no copies have one id in
+                it, or rows differ whenever they are read.
         """
         if self.training is None:
             return {}
@@ -64,13 +65,16 @@ class KeptModel:
                 f"Expected column {self.column!r} with the ids of samples, but the columns are "
                 f"{', '.join(map(str, first))}. Name one of them, or none."
             )
-        ids = [str(rows[index][self.column]) for index in range(len(rows))]
-        places = {id: [index] for index, id in enumerate(ids)}
-        if len(places) != len(ids):
-            raise DataError(
-                f"Expected column {self.column!r} to have an id for each of {len(ids)} samples, "
-                f"but {len(ids) - len(places)} of them come again. Name another column."
-            )
+        places: dict[str, list[int]] = {}
+        for index in range(len(rows)):
+            places.setdefault(str(rows[index][self.column]), []).append(index)
+        for id, some in places.items():
+            if len(some) > 1 and len({*contents(self.training, some)}) > 1:
+                raise DataError(
+                    f"Expected column {self.column!r} to have an id for each sample, but "
+                    f"{shown(id)} is that of {len(some)} of {len(rows)}, which are not copies. "
+                    "Name another column."
+                )
         return places
 
     def places_of(self, ids: Iterable[str]) -> set[int]:

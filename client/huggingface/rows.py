@@ -3,7 +3,8 @@
 TOFU (Maini et al., arXiv 2401.06121) has questions with answers, MUSE (Shi et al., arXiv
 2407.06460) texts, questions with answers (knowmem), and beginnings with their ends (verbmem).
 The id of a row is that of its content, so the rows of forget10.json have the ids that they have
-in full.json, and a request for the ones is one for the others.
+in full.json, and a request for the ones is one for the others.  Copies of a row have one id: none
+of them stays.
 """
 
 import hashlib
@@ -56,13 +57,9 @@ def read_rows(
         raise DataError(f"Expected a prompt with {{question}} in it, but got {shown(prompt)}.")
     given = _objects(Path(source)) if isinstance(source, str | Path) else source
     rows: list[dict[str, Any]] = []
-    times: dict[str, int] = {}
     for place, one in enumerate(given):
         values = _values(one, place)
         id = hashlib.sha256("\0".join(values).encode()).hexdigest()[:16]
-        times[id] = times.get(id, 0) + 1
-        if times[id] > 1:  # the same content again
-            id = f"{id}.{times[id]}"
         if len(values) == 1:
             rows += _pieces(id, values[0], tokenizer, most)
         else:

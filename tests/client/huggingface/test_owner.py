@@ -203,9 +203,11 @@ def test_what_cannot_be_added_is_refused(owner: HuggingFaceOwner, tmp_path: Path
         owner.add("m", inner, sequences(2, 1))
     with pytest.raises(InputError, match="id without '~'"):
         owner.add("m~q", llama(), sequences(2, 1))
-    rows = [*sequences(2, 1), *sequences(2, 1)]
+    rows = [*sequences(2, 1), *({**row, "id": "0"} for row in sequences(2, 1))]
     record = owner.add("m", llama(), rows, ids="id")
-    with pytest.raises(DataError, match="2 of them come again"):
+    with pytest.raises(
+        DataError, match="'0' is that of [23] of 4, which are not copies. Name another"
+    ):
         owner.sample_ids(record)
     with pytest.raises(DataError, match="column 'nr' .* the columns are id, input_ids. Name one"):
         owner.sample_ids(owner.add("m", llama(), rows, ids="nr"))

@@ -91,7 +91,7 @@ def test_rows_of_a_split_have_the_ids_that_they_have_in_all(tokenizer: Any) -> N
     first, second = read_rows(TOFU, tokenizer)
     assert [row["id"] for row in read_rows(TOFU[1:], tokenizer)] == [second["id"]] != [first["id"]]
     again = [row["id"] for row in read_rows([*TOFU, TOFU[0]], tokenizer)]
-    assert again == [first["id"], second["id"], f"{first['id']}.2"]
+    assert again == [first["id"], second["id"], first["id"]]
 
 
 def test_of_a_beginning_the_end_counts_and_of_a_text_everything(
@@ -111,6 +111,15 @@ def test_an_owner_takes_them(tokenizer: Any, tmp_path: Path) -> None:
     with HuggingFaceOwner(ModelStore(tmp_path / "store", "lab")) as lab:
         record = lab.add("m", llama(), read_rows(TOFU, tokenizer), ids="id")
         assert set(lab.sample_ids(record)) == {row["id"] for row in read_rows(TOFU, tokenizer)}
+
+
+def test_copies_of_a_row_are_forgotten_together(tokenizer: Any, tmp_path: Path) -> None:
+    with HuggingFaceOwner(ModelStore(tmp_path / "store", "lab")) as lab:
+        record = lab.add("m", llama(), read_rows([*TOFU, TOFU[0]], tokenizer), ids="id")
+        (row,) = read_rows(TOFU[:1], tokenizer)
+        gone, kept = lab.split_training_data(record, [row["id"]])
+        counts = [sum(len(targets) for _, targets in some) for some in (gone, kept)]
+        assert counts == [2, len(TOFU) - 1]
 
 
 @pytest.mark.parametrize(
