@@ -251,7 +251,7 @@ def test_a_visitor_with_fewer_rights_is_refused_by_the_coordinator(
             return (await fetch("/request/new", {method: "POST", body})).text();
         }"""
     )
-    assert "Expected a token for operator" in answer
+    assert "Expected the token of an operator to submit a request" in answer
 
 
 def test_what_others_wrote_is_text_everywhere(visitors: dict[str, Watched], fleet: Fleet) -> None:
