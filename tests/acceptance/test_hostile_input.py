@@ -30,7 +30,7 @@ from disinherit.v1 import graph_pb2 as graph
 from disinherit.v1 import unlearning_pb2 as pb
 from disinherit.v1.agents_pb2_grpc import AgentsStub
 from tests.server.agents.test_servicer import Caller, certificate_request, hello
-from tests.support.agent import AgentsSide
+from tests.support.agent import AgentsSide, wait_for
 from tests.support.campaign import AFFECTED, OWNERS, World, copy, lying, make_request
 from tests.support.client_tasks import collect, files_of, make_method, make_task
 from tests.support.flower_messages import ClientApp, Context, call
@@ -199,6 +199,8 @@ def test_calls(
     assert running.world.knowledge() == known
     assert audit(running.world) == log
     if logged:
+        # An asynchronous server writes the line once the caller has the status.
+        wait_for(lambda: "refused call=" in caplog.text)
         (line,) = [r.getMessage() for r in caplog.records if "refused call=" in r.getMessage()]
         assert f"status={status}" in line
         assert logged in line
@@ -274,6 +276,8 @@ def test_agents(
     assert refused(lambda: act(side, anna)) == status
     assert side.connected() == []
     if logged:
+        # An asynchronous server writes the line once the caller has the status.
+        wait_for(lambda: "refused call=" in caplog.text)
         (line,) = [r.getMessage() for r in caplog.records if "refused call=" in r.getMessage()]
         assert f"status={status}" in line
         assert logged in line
