@@ -281,30 +281,6 @@ def test_a_package_that_every_installation_has_is_named_too(
     )
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_torchvision_of_another_pytorch_is_one_line(
-    wrapped: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def failing(*_: object) -> None:
-        first = RuntimeError("operator torchvision::nms does not exist")
-        if not wrapped:
-            raise first
-        raise ModuleNotFoundError("Could not import module 'LlamaForCausalLM'.") from first
-
-    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", failing)
-    assert run(["demo", "--out", "never-made"]) == 2
-    assert "pip uninstall torchvision" in error_line(capsys)
-
-
-def test_other_errors_of_a_program_are_not_taken_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(*_: object) -> None:
-        raise RuntimeError("something else")
-
-    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", failing)
-    with pytest.raises(RuntimeError, match="something else"):
-        run(["demo", "--out", "never-made"])
-
-
 def test_misspelt_command_is_suggested_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["request", "aprove", "x"]) == 2
     assert error_line(capsys).count("Did you mean") == 1
