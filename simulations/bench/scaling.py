@@ -23,7 +23,7 @@ WANTED = 100.0
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ScaleSize:
     """One size of a request.
 
     Attributes:
@@ -62,7 +62,7 @@ class Timed:
         bound: what the ratio cannot exceed, as roots are trained again; `None` for no such bound.
     """
 
-    size: Size
+    size: ScaleSize
     method: str
     retraining: float
     seconds: float
@@ -154,7 +154,7 @@ class Growth:
         return self.timed[-1].bound
 
 
-def sizes_of(references: Sequence[Record]) -> dict[str, Size]:
+def sizes_of(references: Sequence[Record]) -> dict[str, ScaleSize]:
     """Return the sizes of a run by the name of their case.
 
     Args:
@@ -176,7 +176,7 @@ def sizes_of(references: Sequence[Record]) -> dict[str, Size]:
         settings = reference["declaration"]["settings"]
         epochs = settings["epochs"]
         retrained = {n: model for n, model in reference["models"].items() if not model["gone"]}
-        found[reference["case"]] = Size(
+        found[reference["case"]] = ScaleSize(
             request=label[1],
             number=int(label[2]),
             case=reference["case"],
@@ -241,7 +241,7 @@ def _ran(cell: Record) -> bool:
     return cell["not_applicable"] is None
 
 
-def _bound(cell: Record, size: Size) -> float | None:
+def _bound(cell: Record, size: ScaleSize) -> float | None:
     """Return what the ratio cannot exceed where roots are trained again.
 
     Retraining trains each model once.  A replay trains its root twice: without the samples, and
