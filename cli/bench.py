@@ -136,7 +136,10 @@ def family(
         Path, typer.Option(help="JSON file of the figures; what it has is not measured again.")
     ],
     quick: Annotated[
-        bool, typer.Option("--quick", help="40 authors and two requests: some ten minutes.")
+        bool,
+        typer.Option(
+            "--quick", help="40 authors and two requests: some seven minutes on two cores."
+        ),
     ] = False,
     seeds: Annotated[
         int, typer.Option(min=0, help="How many families to train; 0 to write the page only.")
