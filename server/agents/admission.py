@@ -46,7 +46,8 @@ class AgentGates(grpc.aio.ServerInterceptor):
 
     def __init__(self, agents: int) -> None:
         most = Limit("agents", agents, "agents", "agents connected at a time")
-        self._serves = Gate(most, limits.OWNER_SERVES, "streams")
+        # An agent may come again before its lost connection is noticed, also where all are here.
+        self._serves = Gate(most, limits.OWNER_SERVES, "streams", of_callers=True)
         # Ten thousand may be told at once to fetch the packet of a campaign.
         self._rest = Gate(limits.FETCHES, limits.OWNER_FETCHES, patience=None)
 

@@ -71,13 +71,20 @@ class Gate:
         what: plural noun for error messages, such as "calls".
         patience: seconds that a call waits for others to end where there are too many; 0 to refuse
             it at once, `None` for as long as its caller waits.
+        of_callers: whether `total` bounds callers and not calls: who has a call may have another.
     """
 
     def __init__(
-        self, total: Limit, each: Limit, what: str = "calls", patience: float | None = 0.0
+        self,
+        total: Limit,
+        each: Limit,
+        what: str = "calls",
+        patience: float | None = 0.0,
+        *,
+        of_callers: bool = False,
     ) -> None:
         self._total, self._each, self._what = total.most, each.most, what
-        self._patience = patience
+        self._patience, self._of_callers = patience, of_callers
         self._here: Counter[Hashable] = Counter()
         self._places = asyncio.Semaphore(total.most)
 
@@ -105,18 +112,20 @@ class Gate:
         who = await caller(context)
         if self._here[who] >= self._each:
             await self._refuse(context, f"{self._each} {self._what} of one caller")
+        entered = self._of_callers and who in self._here
         self._here[who] += 1
         try:
-            if not await self._enter():
+            if not entered:
+                entered = await self._enter()
+            if not entered:
                 await self._refuse(context, f"{self._total} {self._what}")
-            try:
-                return await behaviour(messages, context)
-            finally:
-                self._places.release()
+            return await behaviour(messages, context)
         finally:
             self._here[who] -= 1
             if not self._here[who]:
                 del self._here[who]
+            if entered and not (self._of_callers and who in self._here):
+                self._places.release()
 
     async def _enter(self) -> bool:
         """Take a place, in the order in which calls came, and return whether there was one."""

@@ -38,10 +38,11 @@ class Calls:
 
     Args:
         patience: how long a call waits for its turn; 0 to be refused at once, `None` for ever.
+        of_callers: whether callers are counted.
     """
 
-    def __init__(self, patience: float | None = 0.0) -> None:
-        gate = Gate(limit(INSIDE), limit(EACH), "streams", patience)
+    def __init__(self, patience: float | None = 0.0, *, of_callers: bool = False) -> None:
+        gate = Gate(limit(INSIDE), limit(EACH), "streams", patience, of_callers=of_callers)
         self.leaving = asyncio.Event()
         handler: Any = grpc.stream_unary_rpc_method_handler(cast("Any", self._answer))
         self._guarded: Any = gate.guard(handler, caller).stream_unary
@@ -134,3 +135,22 @@ def test_a_call_that_has_waited_long_enough_is_refused() -> None:
         assert await (await calls.enter("late"))[1] == "late"
 
     asyncio.run(run())
+
+
+def test_a_caller_who_is_here_may_come_again_where_all_places_are_taken() -> None:
+    async def act() -> None:
+        calls = Calls(of_callers=True)
+        inside = [await calls.enter(f"owner-{number}") for number in range(INSIDE)]
+        again, task = await calls.enter("owner-0")
+        late, refused = await calls.enter("late")
+        assert (again.code, late.code) == (None, grpc.StatusCode.RESOURCE_EXHAUSTED)
+        calls.leaving.set()
+        await asyncio.gather(*(one for _, one in inside), task, refused, return_exceptions=True)
+
+        calls.leaving.clear()  # each gave back one place
+        for number in range(INSIDE):
+            assert (await calls.enter(f"other-{number}"))[0].code is None
+        assert (await calls.enter("late"))[0].code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        calls.leaving.set()
+
+    asyncio.run(act())
