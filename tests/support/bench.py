@@ -1,7 +1,11 @@
 """Cells of a bench as a run would write them, with figures made up for a test."""
 
+import shlex
+import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from tests import ROOT
 
 Record = dict[str, Any]
 
@@ -81,3 +85,11 @@ def reference(
         "declaration": {"settings": settings},
         "models": {model: {} for model in models},
     }
+
+
+def results_command(name: str) -> list[str]:
+    """The arguments with which `make results` calls a command of `disinherit bench`."""
+    make = ["make", "-n", "-s", "-o", ".venv/.installed", "results"]
+    done = subprocess.run(make, capture_output=True, text=True, check=True, cwd=ROOT)
+    (line,) = (one for one in done.stdout.splitlines() if f" bench {name} " in one)
+    return shlex.split(line)[1:]

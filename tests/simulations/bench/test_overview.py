@@ -1,8 +1,6 @@
 """Overview of a run: gaps to retraining by kind of request."""
 
 import json
-import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from disinherit.common.errors import InputError
 from disinherit.simulations.bench.overview import overview_table
 from disinherit.simulations.bench.report.screen import render_overview
 from tests import ROOT
-from tests.support.bench import cell, entry, run_record
+from tests.support.bench import cell, entry, results_command, run_record
 
 
 def test_methods_are_sorted_by_their_largest_gap_and_retraining_is_left_out() -> None:
@@ -92,10 +90,7 @@ def test_the_first_page_of_results_is_made_from_the_stored_figures_and_is_one_sc
 ) -> None:
     """By the command of `make results`, so that its note is whole as well."""
     monkeypatch.chdir(ROOT)
-    make = ["make", "-n", "-s", "-o", ".venv/.installed", "results"]
-    lines = subprocess.run(make, capture_output=True, text=True, check=True).stdout.splitlines()
-    (line,) = (one for one in lines if " bench overview " in one)
-    _, *command = shlex.split(line)
+    command = results_command("overview")
     page = tmp_path / "page.md"
     command[command.index("docs/results.md")] = str(page)
     assert run([*command, "-o", "json"]) == 0

@@ -1,7 +1,5 @@
 """Growth with size: laws, where they get to 100 times, bounds, and the page that says so."""
 
-import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from disinherit.simulations.bench.cells import pack_run, write_record
 from disinherit.simulations.bench.report.growth import draw_growth, law_table, render_growth
 from disinherit.simulations.bench.scaling import Law, fit, growths_of, sizes_of
 from tests import ROOT
-from tests.support.bench import Record, cell, entry, reference, run_record
+from tests.support.bench import Record, cell, entry, reference, results_command, run_record
 
 SIZES = ((100, 10, 1_000), (400, 20, 4_000), (1_000, 40, 16_000))
 """Samples, epochs, parameters."""
@@ -227,10 +225,7 @@ def test_page_and_plot_are_made_from_the_stored_figures(
 ) -> None:
     """By the command of `make results`, so that its note is whole as well."""
     monkeypatch.chdir(ROOT)
-    make = ["make", "-n", "-s", "-o", ".venv/.installed", "results"]
-    lines = subprocess.run(make, capture_output=True, text=True, check=True).stdout.splitlines()
-    (line,) = (one for one in lines if " bench scale " in one)
-    _, *command = shlex.split(line)
+    command = results_command("scale")
     stored = ("docs/results-scale.md", "docs/figures/scale.svg")
     (tmp_path / "docs/figures").mkdir(parents=True)
     for name in stored:
