@@ -17,6 +17,10 @@ RUN_EXAMPLES = (
 )
 REPORT_EXAMPLES = "Example: disinherit bench report runs/quick --markdown docs/results.md"
 
+NoteOption = Annotated[
+    str, typer.Option(help="A line below the title: what has to be known of these figures.")
+]
+
 app = Commands("Measure methods of unlearning, always beside exact retraining.")
 
 
@@ -81,9 +85,7 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(help="Write Markdown here; results.md by default.")
     ] = None,
-    note: Annotated[
-        str, typer.Option(help="A line below the title: what has to be known of these figures.")
-    ] = "",
+    note: NoteOption = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Write tables and plots of a run, finished or not, or of several with different cases.
@@ -194,9 +196,7 @@ def overview(
         list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or packed files.")
     ],
     markdown: Annotated[Path, typer.Option(help="Write Markdown here.")],
-    note: Annotated[
-        str, typer.Option(help="A line below the title: what has to be known of these figures.")
-    ] = "",
+    note: NoteOption = "",
     method: Annotated[
         list[str] | None,
         typer.Option(help="Show the gaps of this method only. Repeat; all by default."),
@@ -236,9 +236,7 @@ def scale(
     picture: Annotated[
         Path | None, typer.Option(help="Write the plot here; scale.svg by default.")
     ] = None,
-    note: Annotated[
-        str, typer.Option(help="A line below the title: what has to be known of these figures.")
-    ] = "",
+    note: NoteOption = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Write how the time of unlearning grows with a request, beside that of retraining.

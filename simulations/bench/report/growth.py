@@ -12,13 +12,8 @@ from disinherit.simulations.bench.cells import Record
 from disinherit.simulations.bench.markdown import NO_FIGURE, TextTable, markdown_table, quoted
 from disinherit.simulations.bench.means import panel_of
 from disinherit.simulations.bench.panel.sanity import guess_error
-from disinherit.simulations.bench.report.parts import (
-    PASSED,
-    failed_gates,
-    finished,
-    methods_table,
-    missing_notes,
-)
+from disinherit.simulations.bench.report.parts import finished, missing_notes
+from disinherit.simulations.bench.report.text import run_sections
 from disinherit.simulations.bench.scaling import (
     WANTED,
     Growth,
@@ -97,14 +92,7 @@ def render_growth(
         "## Time, and what was forgotten",
         _FORGETTING,
         markdown_table(forgetting_table(growths, references, cells)),
-        "## Methods",
-        markdown_table(methods_table(run)),
-        "## Where it was run",
-        markdown_table(
-            TextTable(("what", "value"), tuple((k, str(v)) for k, v in run["environment"].items()))
-        ),
-        "## Sanity gates",
-        "\n".join(f"- {reason}" for reason in failed_gates(references)) or PASSED,
+        *run_sections(run, references),
     ]
     if refused := missing_notes([cell for cell in cells if cell["not_applicable"]]):
         parts += ["## Not measured, and why", "\n".join(f"- {one}" for one in refused)]
@@ -153,15 +141,11 @@ def law_table(
     growths: Sequence[Growth], references: Sequence[Record], cells: Sequence[Record]
 ) -> TextTable:
     """Return the law of every method and request, and where it gets to 100 times."""
-    known = _by_name(cells)
-    cases = {reference["case"]: reference for reference in references}
+    measured = _Measured(references, cells)
     rows = []
     for one in growths:
         whole, own = one.law(_retraining), one.law(_seconds)
-        judged = [
-            _judged(known[timed.size.case, one.method], cases[timed.size.case])
-            for timed in one.timed
-        ]
+        judged = [_judged(*measured.at(timed)) for timed in one.timed]
         good = sum(forgot is True and kept is True for forgot, kept in judged)
         rows.append(
             (
@@ -230,12 +214,11 @@ def forgetting_table(
     growths: Sequence[Growth], references: Sequence[Record], cells: Sequence[Record]
 ) -> TextTable:
     """Return time and forgetting of each method at each size."""
-    known = _by_name(cells)
-    cases = {reference["case"]: reference for reference in references}
+    measured = _Measured(references, cells)
     rows = []
     for one in growths:
         for timed in one.timed:
-            cell, reference = known[timed.size.case, one.method], cases[timed.size.case]
+            cell, reference = measured.at(timed)
             panel, kept = panel_of(cell), _kept_by(cell)
             rows.append(
                 (
@@ -269,6 +252,16 @@ def forgetting_table(
         ),
         tuple(rows),
     )
+
+
+class _Measured:
+    def __init__(self, references: Sequence[Record], cells: Sequence[Record]) -> None:
+        self._cells = {(cell["case"], cell["method"]): cell for cell in cells}
+        self._references = {reference["case"]: reference for reference in references}
+
+    def at(self, timed: Timed) -> tuple[Record, Record]:
+        """Return the cell of a method at one size, and the reference of its case."""
+        return self._cells[timed.size.case, timed.method], self._references[timed.size.case]
 
 
 def _retraining(timed: Timed) -> float:
@@ -336,10 +329,6 @@ def _three(
         _before(reference, metric),
     )
     return " / ".join(NO_FIGURE if one is None else f"{one:.{digits}f}" for one in values)
-
-
-def _by_name(cells: Sequence[Record]) -> dict[tuple[str, str], Record]:
-    return {(cell["case"], cell["method"]): cell for cell in cells}
 
 
 def _kept_by(cell: Record) -> str:

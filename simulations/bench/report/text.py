@@ -62,14 +62,7 @@ def render_markdown(
         "## Overview",
         OVERVIEW,
         markdown_table(overview_table(cells)),
-        "## Methods",
-        markdown_table(methods_table(run)),
-        "## Where it was run",
-        markdown_table(
-            TextTable(("what", "value"), tuple((k, str(v)) for k, v in run["environment"].items()))
-        ),
-        "## Sanity gates",
-        "\n".join(f"- {reason}" for reason in failed_gates(references)) or PASSED,
+        *run_sections(run, references),
     ]
     for title, text, table in judged_parts(run, cells, judged):
         parts += [f"## {title}", text, markdown_table(table)]
@@ -88,3 +81,22 @@ def render_markdown(
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(f"`{name}`" for name in names)
+
+
+def run_sections(run: Record, references: Sequence[Record]) -> list[str]:
+    """Return what each method does, where the run was made, and the gates that were not passed.
+
+    Args:
+        run: the run's record.
+        references: the records of its cases.
+    """
+    return [
+        "## Methods",
+        markdown_table(methods_table(run)),
+        "## Where it was run",
+        markdown_table(
+            TextTable(("what", "value"), tuple((k, str(v)) for k, v in run["environment"].items()))
+        ),
+        "## Sanity gates",
+        "\n".join(f"- {reason}" for reason in failed_gates(references)) or PASSED,
+    ]
