@@ -35,7 +35,7 @@ def run(
     ],
     out: Annotated[Path, typer.Option(help="Folder for models and figures.")],
     jobs: Annotated[
-        int | None, typer.Option(help="Processes at the same time; one per core by default.")
+        int | None, typer.Option(min=1, help="Processes at the same time; one per core by default.")
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:
@@ -158,7 +158,9 @@ def family(
     device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda:0, ...")] = "cpu",
     jobs: Annotated[
         int | None,
-        typer.Option(help="Requests at the same time; one per core by default, one on a GPU."),
+        typer.Option(
+            min=1, help="Requests at the same time; one per core by default, one on a GPU."
+        ),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:

@@ -14,7 +14,7 @@ import torch
 
 from disinherit.common.errors import CampaignError
 from disinherit.simulations.family.keeping import Finished
-from disinherit.simulations.family.running import FamilyPlan, lacking, prepare, run
+from disinherit.simulations.family.running import FamilyPlan, in_order, lacking, prepare, run
 
 _LOOK_SECONDS = 0.5
 
@@ -63,23 +63,24 @@ def run_in_processes(
             pool.submit(_measure, plan, seed, done, dict(known), name, told)
             for name in lacking(found, plan, only)
         }
+        failed: BaseException | None = None
         while left:
             ended, left = wait(left, _LOOK_SECONDS, "FIRST_COMPLETED")
             for name, what in _all(told):
                 if not name:
                     say(what)
                     continue
-                requests = {**found["requests"], name: what}
-                found["requests"] = {one: requests[one] for one in plan.requests if one in requests}
+                found["requests"] = in_order(plan.requests, {**found["requests"], name: what})
                 store(found)
             for one in ended:
-                try:
-                    one.result()
-                except BrokenProcessPool:
-                    raise CampaignError(
-                        f"Expected all requests of seed {seed} to be measured, but a process was "
-                        "killed. Run it again: what is finished is not measured again."
-                    ) from None
+                failed = failed or one.exception()
+        if isinstance(failed, BrokenProcessPool):
+            raise CampaignError(
+                f"Expected all requests of seed {seed} to be measured, but a process was killed. "
+                "Run it again: what is finished is not measured again."
+            ) from None
+        if failed is not None:  # once what the others measured is stored
+            raise failed
 
 
 def _all(told: Told) -> list[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -186,11 +186,9 @@ def run(
         }
         for method, cell in _cells(request, retrained, methods):
             rows[method] = cell
-            present = {one: rows[one] for one in (RETRAINED, *METHODS) if one in rows}
+            present = in_order((RETRAINED, *METHODS), rows)
             found["requests"][name] = {**described, "rows": present}
-            found["requests"] = {
-                one: found["requests"][one] for one in plan.requests if one in found["requests"]
-            }
+            found["requests"] = in_order(plan.requests, found["requests"])
             store(found)
     return found
 
@@ -206,15 +204,19 @@ def _trained(
 def _described(
     plan: FamilyPlan, seed: int, family: Family, known: Mapping[str, Any]
 ) -> dict[str, Any]:
-    earlier = known["requests"]
     return {
         "seed": seed,
         "authors": plan.size.authors,
         "parameters": sum(value.numel() for value in family.weights["base"].values()),
         "training_seconds": family.seconds,
         "training_cpu_seconds": family.cpu_seconds,
-        "requests": {name: earlier[name] for name in plan.requests if name in earlier},
+        "requests": in_order(plan.requests, known["requests"]),
     }
+
+
+def in_order(order: Iterable[str], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found by name, in an order of names that may not all be there."""
+    return {name: found[name] for name in order if name in found}
 
 
 def prefixed(say: Callable[[str], None], name: str) -> Callable[[str], None]:

@@ -228,9 +228,8 @@ def test_requests_in_processes_have_the_same_figures(
     known = {"requests": {name: {"rows": dict(there)} for name in plan.requests}}
     said: list[str] = []
     stored: list[dict[str, Any]] = []
-    run_in_processes(
-        plan, 0, said.append, Finished(None), known=known, store=stored.append, only=(), jobs=2
-    )
+    done = Finished(tmp_path / "work")
+    run_in_processes(plan, 0, said.append, done, known=known, store=stored.append, only=(), jobs=2)
     assert len(stored) == 2
     assert list(stored[-1]["requests"]) == ["one author", "two authors"]
     one, two = (stored[-1]["requests"][name] for name in plan.requests)
@@ -241,6 +240,15 @@ def test_requests_in_processes_have_the_same_figures(
     assert two["rows"]["no-op"]["members"] != one["rows"]["no-op"]["members"]
     assert {"training the family", "one author: no-op", "two authors: no-op"} <= {*said}
     assert "the curvature of its base" not in said  # which no lacking method needs
+
+    # A request that fails takes nothing from the others.
+    (tmp_path / "work/one-author-no-op.json").write_text("{")
+    stored.clear()
+    with pytest.raises(DataError, match="is made again"):
+        run_in_processes(
+            plan, 0, said.append, done, known=known, store=stored.append, only=(), jobs=2
+        )
+    assert stored[-1]["requests"]["two authors"]["rows"]["no-op"] == two["rows"]["no-op"]
 
 
 def test_the_page_says_what_was_not_measured(figures: dict[str, Any]) -> None:
