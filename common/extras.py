@@ -4,7 +4,8 @@ Disinherit is installed from a checkout.  It has no name on a package index, so 
 advise to install it from there: anyone could take that name and have their code run.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from traceback import walk_tb
@@ -132,6 +133,23 @@ def explained(error: Exception, what: str) -> Exception:
     return kind(line, name=_missing(error) or None)
 
 
+@contextmanager
+def importing(what: str, wrong: Callable[[str], Exception]) -> Iterator[None]:
+    """Raise an error in one line if a package is missing or fails where a block imports it.
+
+    Args:
+        what: that needs the package.
+        wrong: makes the error of the line; others pass as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        line = import_problem(error, what)
+        if line is None:
+            raise
+        raise wrong(line) from error
+
+
 def import_problem(error: BaseException, what: str, command: str = "") -> str | None:
     """Return a line about the package that is missing, or fails when it is imported.
 
@@ -152,11 +170,10 @@ def import_problem(error: BaseException, what: str, command: str = "") -> str | 
             f"{how_to_install(extra)}."
         )
     first = _causes(error)[-1]
-    importing = list(_importing(first))
-    if not importing:
+    failing = [_named(first), *_imported(first)][-1]
+    if not failing:
         return None
-    failing = importing[-1]
-    wanted = next((name for one in _causes(error) for name in _importing(one)), failing)
+    wanted = next((name for one in _causes(error) for name in _imported(one)), failing)
     reason = " ".join(str(first).split()).rstrip(".") or "nothing"
     return (
         f"Expected to import the package {failing}{_version(failing)}"
@@ -180,7 +197,14 @@ def _causes(error: BaseException) -> list[BaseException]:
     return chain
 
 
-def _importing(error: BaseException) -> Iterator[str]:
+def _named(error: BaseException) -> str:
+    """Return the package that an error of an import names, if an extra brings it; else `""`."""
+    name = (error.name or "") if isinstance(error, ImportError) else ""
+    package = name.partition(".")[0]
+    return package if package in EXTRAS else ""
+
+
+def _imported(error: BaseException) -> Iterator[str]:
     """Yield the packages of others whose modules were being imported at an error, in order."""
     for frame, _ in walk_tb(error.__traceback__):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]

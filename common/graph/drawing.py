@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from disinherit.common.errors import GraphError
-from disinherit.common.extras import how_to_install
+from disinherit.common.extras import importing
 from disinherit.common.graph.blocks import is_crowded, place_in_blocks
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.layout import Key, lay_out
@@ -106,17 +106,12 @@ def to_png(
         folded: whether all versions of a model are one box, with what it forgot.
 
     Raises:
-        GraphError: if matplotlib is not installed, or the graph refuses the roots or the cleansed
-            versions.
+        GraphError: if matplotlib cannot be imported, or the graph refuses the roots or the
+            cleansed versions.
     """
     picture = find_picture(graph, roots, cleansed, folded=folded)
-    try:
+    with importing("a drawing in PNG", lambda line: GraphError(f"{line} Or write DOT.")):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise GraphError(
-            "Expected matplotlib to draw a PNG, but it is not installed; run "
-            f"{how_to_install('simulation')}, or write DOT."
-        ) from error
     edges = picture.edges
     places, ways = _places(picture)
     handles = _legend({one.role for one in picture.models} if roots else (), edges)

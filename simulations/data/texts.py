@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from disinherit.common.errors import DataError
-from disinherit.common.extras import how_to_install
+from disinherit.common.extras import importing
 
 TEXT_SUFFIXES = (".csv", ".parquet")
 """File name endings of the tables that can be read."""
@@ -99,12 +99,8 @@ def sort_labels(labels: Iterable[str]) -> tuple[str, ...]:
 
 
 def _read_frame(path: Path) -> Any:
-    try:
+    with importing(f"table {path}", DataError):
         import pandas as pd
-    except ImportError as error:
-        raise DataError(
-            f"Expected pandas to read {path}, but got: {error}. Run {how_to_install('simulation')}."
-        ) from error
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
-from disinherit.common.extras import how_to_install, import_problem
+from disinherit.common.extras import import_problem
 from disinherit.common.models.heads import find_head
 
 PACKAGES = ("torchvision", "timm")
@@ -37,12 +37,7 @@ def vision_features(name: str, input_shape: tuple[int, ...]) -> tuple[nn.Module,
     package, _, model = name.partition("/")
     try:
         network = _make(package, model, input_shape)
-    except ImportError as error:
-        raise InputError(
-            f"Expected the package {package} for network {name!r}, but got: {error}. Run "
-            f"{how_to_install('vision')}."
-        ) from error
-    except Exception as error:  # what the packages raise for an unknown name or size
+    except Exception as error:  # what the packages raise for an unknown name or size, too
         if (line := import_problem(error, f"network {name!r}")) is not None:
             raise InputError(line) from error
         reason = " ".join(str(error).split())

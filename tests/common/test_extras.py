@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from disinherit.cli.main import run
-from disinherit.common.extras import explained, import_problem
+from disinherit.common.errors import DataError
+from disinherit.common.extras import explained, import_problem, importing
 
 BROKEN = "raise RuntimeError('operator broken::nms does not exist.')"
 NEEDING = "import broken_build"
@@ -69,11 +70,40 @@ def test_public_names_raise_an_import_error() -> None:
     assert "disinherit.huggingface" in str(error)
 
 
+@pytest.mark.parametrize("kind", ["RuntimeError", "ImportError", "OSError"])
+def test_a_block_of_imports_says_it_whatever_the_package_raises(kind: str, installed: Path) -> None:
+    text = f"raise {kind}('libodd.so.1: cannot open shared object file')"
+    (installed / "broken_build" / "__init__.py").write_text(text)
+    line = f"package broken_build, which needing needs, for data set 'x', but it raises {kind}: lib"
+    with pytest.raises(DataError, match=line), importing("data set 'x'", DataError):
+        import needing  # type: ignore[import-not-found]  # noqa: F401
+
+
+def test_a_block_of_imports_says_what_is_missing_or_too_old() -> None:
+    line = r"'pandas' to be installed, but it is not. Run `pip install '\.\[simulation\]'`"
+    with pytest.raises(DataError, match=line), importing("table x", DataError):
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+    line = "import the package pandas.* for table x, but it raises ImportError: cannot import name"
+    with pytest.raises(DataError, match=line), importing("table x", DataError):
+        raise ImportError("cannot import name 'new' from 'pandas'", name="pandas")
+
+
+def test_a_block_of_imports_lets_other_errors_pass() -> None:
+    for error in (
+        ZeroDivisionError(),
+        ImportError("ours", name="disinherit.x"),
+        OSError(28, "full"),
+    ):
+        with pytest.raises(type(error)) as caught, importing("table x", DataError):
+            raise error
+        assert caught.value is error
+
+
 def test_a_command_says_it_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def use(*_: object) -> None:
-        import needing  # type: ignore[import-not-found]  # noqa: F401
+        import needing  # noqa: F401
 
     monkeypatch.setattr("disinherit.cli.simulate.run_and_show", use)
     assert run(["demo", "--out", "never-made"]) == 2
