@@ -176,23 +176,31 @@ def run(arguments: list[str] | None = None) -> int:
         return _fail(_explained(error), 2)
     except DisinheritError as error:
         return _fail(str(error), error.exit_code)
-    except OSError as error:  # such as an invalid path or a full disk
-        what = f"to use {error.filename!r}" if error.filename else "the system to allow this"
-        return _fail(f"Expected {what}, but: {error.strerror or error}.", 2)
-    except UnicodeEncodeError as error:  # of a path, which may be any bytes
-        return _fail(f"Expected names in UTF-8, but got {error.object[:_SHOWN]!r}.", 2)
     except click.Abort:
         return _interrupted()
     except Exception as error:
         words = sys.argv[1:] if arguments is None else arguments
-        command = next(iter(words), "")
-        if (problem := import_problem(error, f"`disinherit {command}`", command)) is None:
+        problem = _outside_problem(error, next(iter(words), ""))
+        if problem is None:
             raise
         return _fail(problem, 2)
     # Typer turns a KeyboardInterrupt into this exit code, without a message.
     if code == _INTERRUPTED:
         return _interrupted()
     return code if isinstance(code, int) else 0
+
+
+def _outside_problem(error: Exception, command: str) -> str | None:
+    """Return the message of an error of packages or of the system; `None` for our own faults."""
+    # First, as a package whose shared library is missing raises what the system does.
+    if (problem := import_problem(error, f"`disinherit {command}`", command)) is not None:
+        return problem
+    if isinstance(error, OSError):  # such as an invalid path or a full disk
+        what = f"to use {error.filename!r}" if error.filename else "the system to allow this"
+        return f"Expected {what}, but: {error.strerror or error}."
+    if isinstance(error, UnicodeEncodeError):  # of a path, which may be any bytes
+        return f"Expected names in UTF-8, but got {error.object[:_SHOWN]!r}."
+    return None
 
 
 def _explained(error: click.ClickException) -> str:

@@ -112,6 +112,23 @@ def test_a_command_says_it_in_one_line(
     assert printed.count("\n") == 1
 
 
+def test_a_library_that_the_system_cannot_load_is_of_its_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], installed: Path
+) -> None:
+    text = "import ctypes\nctypes.CDLL('libnot-here.so.1')"
+    (installed / "broken_build" / "__init__.py").write_text(text)
+
+    def use(*_: object) -> None:
+        import needing  # noqa: F401
+
+    monkeypatch.setattr("disinherit.cli.simulate.run_and_show", use)
+    assert run(["demo", "--out", "never-made"]) == 2
+    printed = capsys.readouterr().err
+    assert (
+        "broken_build, which needing needs, for `disinherit demo`, but it raises OSError" in printed
+    )
+
+
 def test_our_own_faults_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise ZeroDivisionError
