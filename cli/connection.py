@@ -241,14 +241,15 @@ class Connection:
         """
         import grpc
 
-        if self.ca is None and self.cert is None and _is_loopback(self.server):
+        if not any((self.ca, self.cert, self.key)) and _is_loopback(self.server):
             return grpc.insecure_channel(self.server, options)
         authority, chain, key = (_read(path) for path in (self.ca, self.cert, self.key))
         if (chain is None) != (key is None):
-            one, other = ("private key", "certificate")[:: 1 if chain is None else -1]
+            names = ("certificate", "private key")
+            given, missing = names if key is None else reversed(names)
             raise InputError(
-                f"Expected a certificate and its private key together, but got the {one} alone. "
-                f"Give the {other} as well."
+                f"Expected a certificate and its private key together, but got the {given} alone. "
+                f"Give the {missing} as well."
             )
         credentials = grpc.ssl_channel_credentials(authority, key, chain)
         return grpc.secure_channel(self.server, credentials, options)

@@ -10,6 +10,7 @@ from disinherit.cli.connection import Connection
 from disinherit.cli.doctor import Reading
 from disinherit.cli.main import run
 from disinherit.client.agent.config import read_config
+from disinherit.common.errors import InputError
 from disinherit.server.service.principals import Role, TokenBook
 from disinherit.server.service.settings import read_settings
 from tests.support.agent import wait_for
@@ -134,6 +135,23 @@ def test_tokens_that_a_person_wrote_otherwise_are_left_to_that_person(
         error_line(capsys)
         assert path.read_text() == text
     assert tomllib.loads(text)["token"]
+
+
+@pytest.mark.parametrize("server", ["127.0.0.1:1", "fleet.org:1"])
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("cert", "got the certificate alone. Give the private key"),
+        ("key", "got the private key alone. Give the certificate"),
+    ],
+)
+def test_half_of_a_certificate_and_its_key_is_refused(
+    option: str, words: str, server: str, tmp_path: Path
+) -> None:
+    (half := tmp_path / "half.pem").touch()
+    cert, key = (half, None) if option == "cert" else (None, half)
+    with pytest.raises(InputError, match=words):
+        Connection(server=server, cert=cert, key=key).open_channel()
 
 
 @pytest.fixture
