@@ -10,7 +10,7 @@ from securesystemslib.dsse import Envelope
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
-from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
+from disinherit.cli.output import Format, FormatOption, as_time, print_done, print_json, print_line
 from disinherit.common.audit.attestation import read_statement, request_of
 from disinherit.common.audit.chain import AuditEntry, Problem
 from disinherit.common.audit.contradictions import find_fault, not_compared
@@ -47,12 +47,13 @@ def export(
     lines = list(lines_of(connection.stream(lambda stub: stub.ExportAudit, request)))
     header = read_header(lines[0] if lines else b"")
     write_atomic(out, b"".join(line + b"\n" for line in lines))
-    if form is Format.JSON:
-        print_json({"out": str(out), **_header_values(header)})
-    else:
-        print_line(f"{header.entries} entries in {out}")
-        print_line(f"head {header.head or 'none'}")
-        print_line(_signed(header))
+    print_done(
+        form,
+        {"out": str(out), **_header_values(header)},
+        f"{header.entries} entries in {out}",
+        f"head {header.head or 'none'}",
+        _signed(header),
+    )
     return 0
 
 
@@ -104,6 +105,7 @@ def keys(
 def revoke_key(
     key_id: Annotated[str, typer.Argument(metavar="KEY", help="Id of the key, from `audit keys`.")],
     config: Annotated[Path, typer.Option(help="The configuration of `disinherit serve`.")],
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Revoke a stolen signing key; on the coordinator's machine only.
 
@@ -116,7 +118,8 @@ def revoke_key(
 
     with opened(config) as (database, _), database.writing() as db:
         revoke(db, key_id, PERSON)
-    print_line("revoked; write the remaining keys again: disinherit audit keys")
+    said = "revoked; write the remaining keys again: disinherit audit keys"
+    print_done(form, {"id": key_id, "revoked": True}, said)
     return 0
 
 
@@ -137,21 +140,20 @@ def attest(
     predicate = read_statement(envelope)["predicate"]
     write_atomic(out, data)
     gaps = [gap["kind"] for gap in predicate["gaps"]]
-    if form is Format.JSON:
-        print_json(
-            {
-                "out": str(out),
-                "request": request_id,
-                "state": predicate["state"],
-                "coverage": predicate["coverage"],
-                "gaps": gaps,
-                "signed_by": list(envelope.signatures),
-            }
-        )
-    else:
-        print_line(f"{request_id} is {predicate['state']}: attested in {out}")
-        print_line(f"left open: {', '.join(gaps).replace('_', ' ') or 'no known gaps'}")
-        print_line(f"signed by {', '.join(envelope.signatures)}")
+    print_done(
+        form,
+        {
+            "out": str(out),
+            "request": request_id,
+            "state": predicate["state"],
+            "coverage": predicate["coverage"],
+            "gaps": gaps,
+            "signed_by": list(envelope.signatures),
+        },
+        f"{request_id} is {predicate['state']}: attested in {out}",
+        f"left open: {', '.join(gaps).replace('_', ' ') or 'no known gaps'}",
+        f"signed by {', '.join(envelope.signatures)}",
+    )
     return 0
 
 

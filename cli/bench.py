@@ -2,13 +2,13 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from disinherit.cli.commands import Commands
 from disinherit.cli.completion import names_in
-from disinherit.cli.output import Format, FormatOption, print_json, print_line, warn_line
+from disinherit.cli.output import Format, FormatOption, print_done, warn_line
 
 RUN_EXAMPLES = (
     "Examples:\n\n"
@@ -54,7 +54,7 @@ def run(
     for failure in failures:
         warn_line(f"error: {failure}")
     results = out / "results.jsonl"
-    _print(
+    print_done(
         form,
         {"results": str(results), "failures": failures},
         f"Cells: {results}. See them: disinherit bench report {out}",
@@ -66,7 +66,7 @@ def run(
 def list_suites(form: FormatOption = Format.TABLE) -> int:
     """List the suites that `bench run` knows by name."""
     names = names_in("disinherit.simulations.bench", "suites")
-    _print(form, names, "\n".join(names))
+    print_done(form, names, *names)
     return 0
 
 
@@ -114,7 +114,7 @@ def report(
     record, _, cells = joined
     aims = aims_values(judged_methods(record, cells))
     values = {"html": str(page), "markdown": str(text), "aims": aims}
-    _print(form, values, f"Report: {page} and {text}")
+    print_done(form, values, f"Report: {page} and {text}")
     return 0
 
 
@@ -128,7 +128,7 @@ def pack(
     from disinherit.simulations.bench.cells import pack_run
 
     pack_run(folder, file)
-    _print(form, {"packed": str(file)}, f"Packed: {file}")
+    print_done(form, {"packed": str(file)}, f"Packed: {file}")
     return 0
 
 
@@ -185,7 +185,7 @@ def family(
     measured = read_figures(out)
     if markdown is not None:
         write_atomic(markdown, render(measured).encode())
-    _print(form, measured, f"Figures: {out}")
+    print_done(form, measured, f"Figures: {out}")
     return 0
 
 
@@ -221,7 +221,7 @@ def overview(
         say("judging aims")
         write_atomic(markdown, render_overview(read, note, method or ()).encode())
     values = {"markdown": str(markdown), "aims": aims_values(judge_all(read))}
-    _print(form, values, f"Overview: {markdown}")
+    print_done(form, values, f"Overview: {markdown}")
     return 0
 
 
@@ -256,14 +256,5 @@ def scale(
     link = Path(os.path.relpath(plot, text.parent)).as_posix()
     write_atomic(text, render_growth(run, references, cells, note, link).encode())
     values = {"markdown": str(text), "picture": str(plot)}
-    _print(form, values, f"Growth: {text} and {plot}")
+    print_done(form, values, f"Growth: {text} and {plot}")
     return 0
-
-
-def _print(form: Format, values: Any, line: str) -> None:
-    """Print results as JSON, or as lines for people."""
-    if form is Format.JSON:
-        print_json(values)
-        return
-    for one in line.splitlines():
-        print_line(one)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from disinherit.cli.commands import Commands
-from disinherit.cli.output import print_line, warn_line
+from disinherit.cli.output import Format, FormatOption, print_json, print_line, warn_line
 from disinherit.common.errors import DisinheritError, InputError
-from disinherit.common.text import load_toml
+from disinherit.common.text import load_toml, one_line
 
 app = Commands("Check configurations.")
 
@@ -26,22 +26,31 @@ def check(
             metavar="FILE...", help="serve.toml, tokens.toml or agent.toml, by any name."
         ),
     ],
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Check configurations and the files that they name; exit code 2 if one is wrong."""
-    wrong = 0
+    found: list[dict[str, Any]] = []
     for path in files:
-        try:
-            kind, missing = _looked_at(path)
-        except DisinheritError as error:
-            warn_line(f"error: {' '.join(str(error).split())}")
-            wrong += 1
+        kind, wrong = _checked(path)
+        found.append({"file": str(path), "kind": kind or None, "wrong": wrong})
+        if form is Format.JSON:
             continue
-        for what in missing:
-            warn_line(f"error: In {path}: {what}")
-        wrong += bool(missing)
-        if not missing:
+        for problem in wrong:
+            warn_line(f"error: {problem}")
+        if not wrong:
             print_line(f"{path}: fine, {kind}")
-    return 2 if wrong else 0
+    if form is Format.JSON:
+        print_json(found)
+    return 2 if any(one["wrong"] for one in found) else 0
+
+
+def _checked(path: Path) -> tuple[str, list[str]]:
+    """Return what a file configures, `""` if that cannot be said, and what is wrong."""
+    try:
+        kind, missing = _looked_at(path)
+    except DisinheritError as error:
+        return "", [one_line(str(error))]
+    return kind, [f"In {path}: {what}" for what in missing]
 
 
 def _looked_at(path: Path) -> tuple[str, list[str]]:

@@ -7,10 +7,19 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.commands import Commands
-from disinherit.cli.output import Format, FormatOption, print_json, print_line, progress, warn_line
+from disinherit.cli.output import (
+    Format,
+    FormatOption,
+    print_done,
+    print_json,
+    print_line,
+    progress,
+    warn_line,
+)
 from disinherit.client.owner.factory import load_function
 from disinherit.deploy.backup import back_up
 from disinherit.deploy.enrolment import admit_node
+from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.moving import move as readdress
 from disinherit.deploy.preparation import prepare as write
 from disinherit.deploy.preparation import prepared
@@ -75,10 +84,7 @@ def up(
     with progress() as say:
         files = start(folder, wanted, say)
     where = {
-        "service": f"{files.hosts[0]}:{files.ports.service}",
-        "agents": f"{files.hosts[0]}:{files.ports.agents}",
-        "enrolment": f"{files.hosts[0]}:{files.ports.enrol}",
-        "nodes": f"{files.hosts[0]}:{files.ports.nodes}",
+        **_addresses(files),
         "ca": str(files.ca),
         "operator_token_file": str(files.token_file("operator")),
         "approver_token_file": str(files.token_file("approver")),
@@ -112,10 +118,8 @@ def up(
 def down(folder: FolderOption = _FOLDER, form: FormatOption = Format.TABLE) -> int:
     """Stop all programs that `up` started; keys, databases and models remain."""
     ended = end(folder)
-    if form is Format.JSON:
-        print_json({"ended": ended})
-    else:
-        print_line("everything has ended" if ended else "nothing was running")
+    said = "everything has ended" if ended else "nothing was running"
+    print_done(form, {"ended": ended}, said)
     return 0
 
 
@@ -149,14 +153,19 @@ def prepare(
     database: Annotated[
         str, typer.Option(help="An SQLite file in the folder, or an SQLAlchemy URL.")
     ] = "coordinator.db",
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Write keys, certificates, tokens and configuration, and start nothing.
 
     Existing files are kept. For systemd or containers, which then run the programs.
     """
     files = write(folder, port, host or (), database)
-    print_line(f"{files.root} has all that the coordinator's machine needs")
-    print_line(f"owners need {files.ca}")
+    print_done(
+        form,
+        {"folder": str(files.root), "ca": str(files.ca)},
+        f"{files.root} has all that the coordinator's machine needs",
+        f"owners need {files.ca}",
+    )
     return 0
 
 
@@ -170,6 +179,7 @@ def move(
         list[str] | None,
         typer.Option(help="Host name of this machine as others see it; as before. Repeat."),
     ] = None,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Give a stopped deployment other ports or host names, with the keys and data it has.
 
@@ -177,9 +187,14 @@ def move(
     else.  Comments in `serve.toml` are lost.
     """
     files = readdress(folder, port, host or ())
-    print_line(f"operators call {files.hosts[0]}:{files.ports.service}")
-    print_line(f"agents connect to {files.hosts[0]}:{files.ports.agents}")
-    print_line(f"SuperNodes connect to {files.hosts[0]}:{files.ports.nodes}")
+    where = _addresses(files)
+    print_done(
+        form,
+        where,
+        f"operators call {where['service']}",
+        f"agents connect to {where['agents']}",
+        f"SuperNodes connect to {where['nodes']}",
+    )
     return 0
 
 
@@ -188,6 +203,7 @@ def admit(
     owner: Annotated[str, typer.Argument(help="Owner of the models that the node serves.")],
     key: Annotated[Path, typer.Argument(help="Public key of its SuperNode.")],
     folder: FolderOption = _FOLDER,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Admit an owner's SuperNode by its public key; the SuperLink must be running.
 
@@ -196,7 +212,9 @@ def admit(
     """
     files = prepared(folder)
     admit_node(files, owner, key)
-    print_line(f"the node of {owner} is admitted at {files.hosts[0]}:{files.ports.nodes}")
+    at = _addresses(files)["nodes"]
+    said = f"the node of {owner} is admitted at {at}"
+    print_done(form, {"owner": owner, "admitted": True, "nodes": at}, said)
     return 0
 
 
@@ -204,12 +222,26 @@ def admit(
 def backup(
     target: Annotated[Path, typer.Argument(help="New folder; it will hold all keys.")],
     folder: FolderOption = _FOLDER,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Copy a deployment, which may be running; it can be started from the copy.
 
     Copies databases, Fisher packets, keys, tokens and configuration; not the owners' models.
     """
-    for left in back_up(prepared(folder), target):
+    elsewhere = back_up(prepared(folder), target)
+    for left in elsewhere:
         warn_line(f"not in the copy: {left}")
-    print_line(f"{target} has the current deployment")
+    said = f"{target} has the current deployment"
+    print_done(form, {"copy": str(target), "not_in_the_copy": elsewhere}, said)
     return 0
+
+
+def _addresses(files: FleetFiles) -> dict[str, str]:
+    """Return what listens for others -> host and port."""
+    host, ports = files.hosts[0], files.ports
+    return {
+        "service": f"{host}:{ports.service}",
+        "agents": f"{host}:{ports.agents}",
+        "enrolment": f"{host}:{ports.enrol}",
+        "nodes": f"{host}:{ports.nodes}",
+    }

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from disinherit.cli.commands import WHAT, Commands, options_in
-from disinherit.cli.output import print_line
+from disinherit.cli.output import (
+    Format,
+    FormatOption,
+    print_done,
+    print_json,
+    print_line,
+    warn_line,
+)
 from disinherit.common.errors import RequestError
 
 app = Commands("Forget in a Flower app that has trained.")
@@ -58,6 +65,7 @@ def forget(
     run_config: Annotated[
         str, typer.Option(help="As of `flwr run --run-config`, where training had it.")
     ] = "",
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Forget classes, samples or an owner in all that the app has trained.
 
@@ -80,7 +88,11 @@ def forget(
     from disinherit.flower.forget_run import run_forget
 
     given = json.dumps({name: value for name, value in asked.items() if value})
-    return 0 if run_forget(folder, connection, given, print_line, run_config) else 1
+    say = warn_line if form is Format.JSON else print_line
+    found = run_forget(folder, connection, given, say, run_config)
+    if form is Format.JSON:
+        print_json(found.values)
+    return 0 if found.done else 1
 
 
 @app.command(epilog="Example: disinherit flower retire my_app node-1")
@@ -88,6 +100,7 @@ def retire(
     name: Annotated[str, typer.Argument(help="Name of the app: the package of its model.")],
     owner: Annotated[str, typer.Argument(help="Owner that has left.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Take the models of an owner that has left out of use, after its request was carried out.
 
@@ -98,16 +111,19 @@ def retire(
 
     left = find_left(name, owner)
     if left.models is not None and not yes:
-        typer.confirm(f"Delete {left.models}?", abort=True)
+        typer.confirm(f"Delete {left.models}?", abort=True, err=form is Format.JSON)
     retired = retire_left(left)
-    if left.records is not None:
-        print_line(f"retired in {left.records}: {', '.join(retired) or 'none, all were before'}")
-    else:
-        print_line("the server's records are on another machine: run this there, too")
-    if left.models is not None:
-        print_line(f"deleted {left.models}")
-    else:
-        print_line(f"models of {owner} are on its node's machine: run this there, too")
+    records, models = (None if one is None else str(one) for one in (left.records, left.models))
+    print_done(
+        form,
+        {"records": records, "retired": retired, "deleted": models},
+        "the server's records are on another machine: run this there, too"
+        if records is None
+        else f"retired in {records}: {', '.join(retired) or 'none, all were before'}",
+        f"models of {owner} are on its node's machine: run this there, too"
+        if models is None
+        else f"deleted {models}",
+    )
     return 0
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from disinherit.cli.output import print_line
+from disinherit.cli.output import Format, FormatOption, print_done
 from disinherit.common.errors import InputError
 from disinherit.common.files import write_atomic
 
@@ -92,6 +92,7 @@ def init(
     ],
     folder: Annotated[Path, typer.Option(help="Where to write; it is made if missing.")] = Path(),
     owner: Annotated[str, typer.Option(help="Of an agent: owner of its models.")] = "owner",
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Write a first configuration with comments; files that exist are left alone."""
     files = (
@@ -108,9 +109,9 @@ def init(
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_atomic(folder / name, text.encode())
-        print_line(f"wrote {folder / name}")
-    for step in _next(what, folder):
-        print_line(step)
+    written = [str(folder / name) for name in files]
+    lines = [*(f"wrote {path}" for path in written), *_next(what, folder)]
+    print_done(form, {"written": written}, *lines)
     return 0
 
 

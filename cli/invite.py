@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import Format, FormatOption, print_json, print_line
+from disinherit.cli.output import Format, FormatOption, print_done
 
 EXAMPLES = "Example: disinherit invite anna --config serve.toml"
 
@@ -22,10 +22,7 @@ def invite(
 
     with open_enrolment(config) as (enrolment, settings):
         token = enrolment.invite(owner, hours * 3600)
-    if form is Format.JSON:
-        assert settings.agents is not None
-        ca = settings.agents.authority / "ca.pem"
-        print_json({"owner": owner, "token": token, "ca": str(ca)})
-    else:
-        print_line(token)
+    assert settings.agents is not None
+    ca = settings.agents.authority / "ca.pem"
+    print_done(form, {"owner": owner, "token": token, "ca": str(ca)}, token)
     return 0

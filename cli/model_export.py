@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import print_line
+from disinherit.cli.output import Format, FormatOption, print_done
 from disinherit.common.errors import InputError
 
 EXPORT_EXAMPLES = (
@@ -28,6 +28,7 @@ def export(
             "--as-it-was", help="This very version, not the one that requests made of it."
         ),
     ] = False,
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Write the weights of a model as it is now, after all that it forgot; on its owner's machine.
 
@@ -47,5 +48,5 @@ def export(
     with ModelStore(folder, owner) as store:
         record = store.record(model_id) if as_it_was else store.present(model_id)
         save_checkpoint(out, store.weights(record.id))
-    print_line(f"{record.id}: {out}")
+    print_done(form, {"model": record.id, "out": str(out)}, f"{record.id}: {out}")
     return 0

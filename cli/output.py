@@ -73,6 +73,21 @@ def print_json_line(value: Any) -> None:
     typer.echo(_escaped(json.dumps(value, ensure_ascii=False)))
 
 
+def print_done(form: Format, values: Any, *lines: str) -> None:
+    """Print what a command has done: as JSON for programs, else in lines.
+
+    Args:
+        form: format of the output.
+        values: what was done, as JSON values.
+        lines: the same for people.
+    """
+    if form is Format.JSON:
+        print_json(values)
+        return
+    for line in lines:
+        print_line(line)
+
+
 def print_line(text: str = "") -> None:
     """Print one line on standard output."""
     typer.echo(printable(text))

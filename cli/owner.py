@@ -120,12 +120,13 @@ def admit(
     ],
     key: Annotated[Path, typer.Argument(metavar="KEY", help="Public key of its SuperNode.")],
     folder: Annotated[Path, typer.Option(help="Folder of the deployment.")] = Path("deployment"),
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Admit an owner's SuperNode by its public key; the SuperLink must be running."""
     # Imported here: `owner list` needs no deployment, nor its extra.
     from disinherit.cli.deploy import admit as admit_node
 
-    code: int = admit_node(owner, key, folder)
+    code: int = admit_node(owner, key, folder, form)
     return code
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from disinherit.cli.output import Format, FormatOption, print_json, print_line
+from disinherit.cli.output import Format, FormatOption, print_done
 
 EXAMPLES = "Example: disinherit revoke anna --config serve.toml"
 
@@ -24,8 +24,6 @@ def revoke(
 
     with open_enrolment(config) as (enrolment, _):
         enrolment.revoke(owner)
-    if form is Format.JSON:
-        print_json({"owner": owner, "revoked": True})
-    else:
-        print_line(f"agents of {owner} are refused until it is invited again")
+    said = f"agents of {owner} are refused until it is invited again"
+    print_done(form, {"owner": owner, "revoked": True}, said)
     return 0

@@ -12,6 +12,7 @@ from disinherit.cli.output import (
     FormatOption,
     QuietOption,
     as_time,
+    print_done,
     print_json,
     print_line,
     warn_line,
@@ -110,10 +111,8 @@ def revoke(
 ) -> int:
     """Revoke a token: its next call is refused, and streams that it holds open end."""
     remove_token(tokens, name)
-    if form is Format.JSON:
-        print_json({"name": name, "revoked": True})
-    else:
-        print_line(f"the token of {name} is refused from now on")
+    said = f"the token of {name} is refused from now on"
+    print_done(form, {"name": name, "revoked": True}, said)
     return 0
 
 

@@ -19,6 +19,9 @@ KEY = "forget"
 PREFIX = "disinherit: "
 """Beginning of each line that a run prints for people, among those of Flower."""
 
+VALUE = "value "
+"""Beginning of a line, after `PREFIX`, that has a part of the outcome as JSON for programs."""
+
 
 class AskedFor(Table):
     """What is to be forgotten.

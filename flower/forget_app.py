@@ -9,15 +9,17 @@
     forget = '{"classes": ["3"]}'
 """
 
+import json
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from disinherit.common.errors import DisinheritError
 from disinherit.common.text import one_line
-from disinherit.flower.asked_for import KEY, PREFIX, read_asked
+from disinherit.flower.asked_for import KEY, PREFIX, VALUE, read_asked
 from disinherit.flower.finding import find_app
 from disinherit.flower.requests_to_forget import forget, newest_model
-from disinherit.flower.result_lines import result_lines
+from disinherit.flower.result_lines import result_lines, result_values
 
 app = ServerApp()
 
@@ -42,6 +44,8 @@ def main(grid: Grid, context: Context) -> None:
     except DisinheritError as error:
         print(f"{PREFIX}error: {one_line(str(error))}", flush=True)
         raise
+    for value in result_values(result):
+        _say(f"{VALUE}{json.dumps(value)}")
     for line in result_lines(result):
         _say(line)
     if asked.client:

@@ -3,6 +3,7 @@
 The bundle is a copy of the app's folder, so that nodes run the same ClientApp as in training.
 """
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import tomli_w
 from disinherit.common.errors import CampaignError, InputError
 from disinherit.common.text import load_toml, one_line
 from disinherit.deploy.flower_cli import flwr_command
-from disinherit.flower.asked_for import KEY, PREFIX
+from disinherit.flower.asked_for import KEY, PREFIX, VALUE
 
 SERVER_APP = "disinherit.flower.forget_app:app"
 _OUTCOME = re.compile(r"request \S+: (\w+), ")
@@ -32,9 +34,22 @@ _DONE = ("complete", "unchanged")
 _LEFT_OUT = (".git", ".venv", "__pycache__", "node_modules")
 
 
+@dataclass(frozen=True, slots=True)
+class Forgot:
+    """What a run made of a request.
+
+    Attributes:
+        done: whether every affected model has forgotten.
+        values: the request, its outcome and its models, as JSON values.
+    """
+
+    done: bool
+    values: dict[str, Any]
+
+
 def run_forget(
     folder: Path, connection: str, asked: str, say: Callable[[str], object], run_config: str = ""
-) -> bool:
+) -> Forgot:
     """Run the request, and hand on each line of it.
 
     Args:
@@ -45,7 +60,7 @@ def run_forget(
         run_config: as of `flwr run --run-config`.
 
     Returns:
-        Whether every affected model has forgotten.
+        What became of the models.
 
     Raises:
         InputError: if the folder is no Flower app.
@@ -57,10 +72,11 @@ def run_forget(
         return _follow(words, say)
 
 
-def _follow(words: list[str], say: Callable[[str], object]) -> bool:
+def _follow(words: list[str], say: Callable[[str], object]) -> Forgot:
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     outcome, error, reasons = "", "", []
     last: list[str] = []
+    values: list[dict[str, Any]] = []
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
@@ -72,6 +88,8 @@ def _follow(words: list[str], say: Callable[[str], object]) -> bool:
                 reasons += [line.strip()] if _REASON.match(line) else []
             elif text.startswith("error: "):
                 error = text.removeprefix("error: ")
+            elif text.startswith(VALUE):
+                values.append(json.loads(text.removeprefix(VALUE)))
             else:
                 say(text)
                 outcome = match[1] if (match := _OUTCOME.match(text)) else outcome
@@ -83,7 +101,8 @@ def _follow(words: list[str], say: Callable[[str], object]) -> bool:
             "Expected a run of Flower that ends with the outcome of the request, but it ended "
             f"with: {reason or 'nothing'}. See flwr log."
         )
-    return outcome in _DONE
+    first, models = (values[0], values[1:]) if values else ({}, [])
+    return Forgot(outcome in _DONE, {**first, "models": models})
 
 
 def _last_words(before: list[str], line: str) -> list[str]:

@@ -17,6 +17,9 @@ from tests.support.agent import wait_for
 from tests.support.command_line import Capture, as_json, error_line
 from tests.support.service import Running, secret, speak_as
 
+FIRST = ("serve", "tokens")
+"""The first configurations of a coordinator."""
+
 
 def test_first_configurations_are_valid_and_never_overwritten(
     tmp_path: Path, capsys: Capture
@@ -29,6 +32,8 @@ def test_first_configurations_are_valid_and_never_overwritten(
     assert run(["init", "agent", "--folder", str(tmp_path), "--owner", "anna"]) == 0
     assert read_config(tmp_path / "agent.toml").owner == "anna"
     capsys.readouterr()
+    made = as_json(capsys, "init", "coordinator", "--folder", str(tmp_path / "other"))
+    assert made == {"written": [str(tmp_path / "other" / f"{name}.toml") for name in FIRST]}
     (tmp_path / "agent.toml").write_text("mine")
     assert run(["init", "agent", "--folder", str(tmp_path)]) == 2
     assert "agent.toml exists" in error_line(capsys)
@@ -90,6 +95,9 @@ def test_a_configuration_is_checked_with_the_files_that_it_names(
     assert [f"{key} names" in said for key in ("ui.certificate", "ui.key")] == [True, True]
     assert run(["config", "check", str(tmp_path / "gone.toml")]) == 2
     assert "gone.toml" in error_line(capsys)
+    good, bad = as_json(capsys, "config", "check", str(agent), str(serve), code=2)
+    assert good == {"file": str(agent), "kind": "an agent", "wrong": []}
+    assert (bad["kind"], len(bad["wrong"])) == ("a coordinator", 3)
 
 
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: Capture) -> None:

@@ -9,8 +9,8 @@ import typer.main
 
 from disinherit.cli.commands import LazyCommand
 from disinherit.cli.main import SECTIONS, app, run
-
-Capture = pytest.CaptureFixture[str]
+from disinherit.cli.output import Format
+from tests.support.command_line import Capture, error_line
 
 
 def commands_of(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -61,6 +61,36 @@ def test_every_argument_and_option_is_described(
     assert "\\[" not in shown
     outside = shown.partition("\nExample")[0]  # examples are lines to copy
     assert all(len(line) <= int(columns) for line in outside.splitlines())
+
+
+WITHOUT_FORMAT = {
+    ("agent", "run"): "runs until it is stopped",
+    ("serve",): "runs until it is stopped",
+    ("ui",): "runs until it is stopped",
+    ("graph", "export"): "writes a file in the form of --as",
+    ("request", "export"): "writes a file in the form of --as",
+    ("request", "samples"): "prints JSON alone",
+    ("samples", "digest"): "prints JSON alone",
+}
+"""Commands without `--format json` -> why; README.md and docs/command-line.md name them."""
+
+
+def test_every_other_command_prints_json() -> None:
+    def has(words: tuple[str, ...]) -> bool:
+        return any(
+            "--format" in one.opts and set(getattr(one.type, "choices", ())) == {*Format}
+            for one in find(words).params
+        )
+
+    assert {words for words in EVERY if not has(words)} == WITHOUT_FORMAT.keys()
+
+
+@pytest.mark.parametrize("words", EVERY, ids=" ".join)
+def test_a_wrong_option_is_one_line_and_exit_code_2(
+    words: tuple[str, ...], capsys: Capture
+) -> None:
+    assert run([*words, "--colour-of-the-sky", "blue"]) == 2
+    error_line(capsys)
 
 
 def test_groups_describe_their_commands_whole(capsys: Capture) -> None:

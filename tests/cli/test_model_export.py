@@ -7,7 +7,7 @@ import pytest
 from disinherit.cli.main import run
 from disinherit.client.store.store import ModelStore
 from disinherit.common.tensors.checkpoints import load_checkpoint
-from tests.support.command_line import error_line
+from tests.support.command_line import as_json, error_line
 from tests.support.stored_models import (
     assert_same_tensors,
     make_application,
@@ -33,7 +33,8 @@ def test_the_version_of_now_is_written_and_the_one_before(
     assert run([*forgotten, str(out)]) == 0
     assert capsys.readouterr().out == f"{made.successor.id}: {out}\n"
     assert_same_tensors(load_checkpoint(out), dict(made.weights))
-    assert run([*forgotten, str(out), "--as-it-was"]) == 0
+    shown = as_json(capsys, *forgotten, str(out), "--as-it-was")
+    assert shown == {"model": "m", "out": str(out)}
     assert_same_tensors(load_checkpoint(out), make_weights())
 
 

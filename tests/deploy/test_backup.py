@@ -157,6 +157,20 @@ def test_data_stored_elsewhere_is_listed(tmp_path: Path) -> None:
     assert "secret" not in "".join(left)
 
 
+def test_programs_are_told_what_is_not_in_the_copy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = prepare(tmp_path / "d", free_block(5))
+    text = files.service.read_text()
+    files.service.write_text(text.replace("coordinator.db", "postgresql+psycopg://host/fleet"))
+    copy = tmp_path / "copy"
+    words = ["deploy", "backup", str(copy), "--folder", str(files.root), "-o", "json"]
+    assert run(words) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["copy"] == str(copy)
+    assert len(shown["not_in_the_copy"]) == 1
+
+
 def test_a_damaged_database_is_reported_and_leaves_no_backup(tmp_path: Path) -> None:
     files = prepare(tmp_path / "d", free_block(5))
     (files.root / "coordinator.db").write_bytes(b"garbage" * 1000)

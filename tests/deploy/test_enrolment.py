@@ -14,6 +14,7 @@ from disinherit.common.errors import CampaignError, InputError, StoreError
 from disinherit.deploy.enrolment import admit_node
 from disinherit.deploy.files import FleetFiles
 from disinherit.deploy.preparation import prepare
+from tests.support.command_line import as_json
 from tests.support.ports import free_block
 
 
@@ -99,5 +100,7 @@ def test_prepare_lists_the_files_and_is_idempotent(
     assert run(words) == 0
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert str(folder / "authority" / "ca.pem") in capsys.readouterr().out
+    ca = str(folder / "authority" / "ca.pem")
+    assert as_json(capsys, *words) == {"folder": str(folder), "ca": ca}
     assert run([*words[:4], "--host", "other.example.org"]) == 2
     assert "in another folder" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from tests.support.flower_app import APP, CONFIG, AppGrid, context_of, example_a
 from disinherit.cli.main import run  # isort: skip
 from disinherit.common.errors import CampaignError, InputError, RequestError  # isort: skip
 from disinherit.flower import forget_run  # isort: skip
-from disinherit.flower.asked_for import read_asked  # isort: skip
+from disinherit.flower.asked_for import PREFIX, VALUE, read_asked  # isort: skip
 from disinherit.flower.forget_app import app  # isort: skip
 
 Capture = pytest.CaptureFixture[str]
@@ -52,6 +52,20 @@ def test_the_bundle_is_the_app_with_another_server(
     asked = read_asked(project["config"]["forget"])
     assert asked.samples == {"node-0": ("3", "4")}
     assert not Path(flwr.words[1]).exists()
+
+
+def test_programs_get_json_and_people_see_it_beside(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    outcome = {"request": "q", "outcome": "partial", "changed": ["a~q"]}
+    models = [{"model": "a", "state": "verified"}, {"model": "b", "state": "pending"}]
+    said = "disinherit: request q: partial, 1 of 2 models settled"
+    values = (f"disinherit: value {json.dumps(one)}" for one in (outcome, *models))
+    FakeFlwr(monkeypatch, *values, said)
+    assert run(["flower", "forget", str(APP), "--class", "3", "-o", "json"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {**outcome, "models": models}
+    assert printed.err == "request q: partial, 1 of 2 models settled\n"
 
 
 def test_exit_codes_and_reasons(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
@@ -122,7 +136,13 @@ def test_the_server_app_prints_what_became_of_it(tmp_path: Path, capsys: Capture
         assert "disinherit: error: Expected models that 'flower_app'" in capsys.readouterr().out
         load("flower_app.server_app").app(grid, context_of())
         app(grid, context_of({**CONFIG, "forget": json.dumps({"classes": ["3"]})}))
-    lines = [one for one in capsys.readouterr().out.splitlines() if one.startswith("disinherit: ")]
+    printed = capsys.readouterr().out.splitlines()
+    said = [one.removeprefix(PREFIX) for one in printed if one.startswith(PREFIX)]
+    lines = [one for one in said if not one.startswith(VALUE)]
+    first, *models = (json.loads(one.removeprefix(VALUE)) for one in said if one not in lines)
+    assert first["outcome"] == "complete"
+    assert {one["state"] for one in models} == {"verified"}
+    assert models[-1]["forget"]["after"] == 0
     assert ": complete, " in lines[0]
     assert lines[-1].endswith("final_model.pt")
 

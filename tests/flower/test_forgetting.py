@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.support.command_line import Capture, as_json
 from tests.support.flower_app import NAME, AppGrid, context_of, example_app
 from tests.support.pages import texts
 
@@ -21,7 +22,6 @@ from disinherit.server.states import TaskState  # isort: skip
 from disinherit.server.store.store import CoordinatorStore  # isort: skip
 from disinherit.v1 import unlearning_pb2 as pb  # isort: skip
 
-Capture = pytest.CaptureFixture[str]
 LAST = "run-5.r2"
 
 
@@ -255,6 +255,8 @@ def test_a_node_leaves_and_takes_all_with_it(trained: Trained, capsys: Capture) 
     assert log.count(b"model_retired") == 2
     assert run(["flower", "retire", NAME, "node-1"]) == 0, "nothing to delete, nothing asked"
     assert "none, all were before" in capsys.readouterr().out
+    again = as_json(capsys, "flower", "retire", NAME, "node-1")
+    assert (again["retired"], again["deleted"]) == ([], None)
     assert trained.forget(client="node-1").outcome == "unchanged"
 
 

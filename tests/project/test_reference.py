@@ -8,6 +8,7 @@ import typer.main
 
 from disinherit.cli.main import SECTIONS, app
 from disinherit.server.states import CampaignState, TaskState
+from tests import ROOT
 from tests.support import (
     commands_page,
     messages_page,
@@ -53,6 +54,15 @@ def test_every_message_has_a_section_and_every_type_leads_to_one() -> None:
 @pytest.mark.parametrize("kind", [TaskState, CampaignState])
 def test_every_state_has_a_meaning(kind: type[TaskState | CampaignState]) -> None:
     assert list(meanings_of(kind)) == [state.value for state in kind]
+
+
+def test_exit_codes_are_said_alike_on_both_pages() -> None:
+    """In words for people on one, and with the errors of each on the other."""
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    said = dict(re.findall(r"^\| (\d+) \| (.+) \|$", text, re.MULTILINE))
+    listed = dict(re.findall(r"^\| (\d+) \| (.*?) \|", states_page.page(), re.MULTILINE))
+    assert said.keys() == listed.keys()
+    assert {code: said[str(code)] for code in states_page.OUTCOMES} == states_page.OUTCOMES
 
 
 def test_what_is_said_of_keys_is_of_keys_that_are_there() -> None:

@@ -20,10 +20,11 @@ request. What to do about each state of a model:
 
 This page is made from the code by `make reference`.
 """
-_OUTCOMES = {
+OUTCOMES = {
     0: "done",
-    1: "not all of it: a request that is not complete, a version that is not covered, an audit log "
-    "that is not sound; and the errors",
+    1: "not all of it: a request that is not complete or could not be carried out, a version that "
+    "is not covered, an audit log that is not sound, a registration that was refused, a method of "
+    "a benchmark that failed, a program that does not run or serve, a machine that lacks something",
     130: "interrupted; the same command goes on",
 }
 """Exit codes that are no error's alone."""
@@ -92,10 +93,10 @@ def _codes() -> Iterator[tuple[str, str, str]]:
     for _, one in inspect.getmembers(errors, inspect.isclass):
         if issubclass(one, errors.DisinheritError):
             by_code.setdefault(one.exit_code, []).append(one)
-    for code in sorted({*by_code, *_OUTCOMES}):
+    for code in sorted({*by_code, *OUTCOMES}):
         found = by_code.get(code, [])
         declared = (one for one in found if "exit_code" in vars(one))
-        said = _OUTCOMES.get(code) or "; ".join(map(_first_line, declared))
+        said = OUTCOMES.get(code) or "; ".join(map(_first_line, declared))
         yield f"{code}", said, ", ".join(f"`{one.__name__}`" for one in found)
 
 

@@ -219,4 +219,10 @@ def test_the_command_line_says_what_is_destroyed_then_and_asks(
     assert run(["confirm", "clock", "--config", str(config), "--yes"]) == 0
     said = capsys.readouterr().out
     assert "q: destroys the old weights of r1, " in said
+    assert run(["confirm", "clock", "--config", str(config), "--yes", "-o", "json"]) == 0
+    printed = capsys.readouterr()
+    assert "q: destroys the old weights of r1, " in printed.err
+    shown = json.loads(printed.out)
+    assert shown["destroys"].keys() == {"q"}
+    assert shown["confirmed"] is True
     assert "clock_confirmed" in [entry.event.kind for entry in exported(world.store)]

@@ -1,5 +1,6 @@
 """The coordinator's signing key: created once, private, and recorded in the log."""
 
+import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -41,6 +42,7 @@ from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.agent import wait_for
 from tests.support.audit_cases import chain, export
 from tests.support.changes import look
+from tests.support.command_line import as_json
 
 Change = Callable[[list[AuditEntry]], list[AuditEntry]]
 
@@ -156,7 +158,8 @@ def test_a_key_that_was_revoked_is_not_used(path: Path, capsys: pytest.CaptureFi
     config.write_text('database = "coordinator.db"\ntokens = "tokens.toml"\n')
     assert run(["audit", "revoke-key", "0" * 64, "--config", str(config)]) == 2
     assert key.key_id in capsys.readouterr().err
-    assert run(["audit", "revoke-key", key.key_id, "--config", str(config)]) == 0
+    shown = as_json(capsys, "audit", "revoke-key", key.key_id, "--config", str(config))
+    assert shown == {"id": key.key_id, "revoked": True}
     with pytest.raises(StoreError, match="was revoked"), signing(path):
         pass
     with signing(path, "new.pem") as (store, _):
@@ -297,8 +300,11 @@ def test_restored_coordinator_stops_until_a_person_confirms(
         config.write_text(
             'database = "coordinator.db"\ntokens = "t.toml"\n[signing]\nkey = "signing.pem"\n'
         )
-        assert run(["confirm", "history", "--config", str(config), "--yes"]) == 0
-        assert "was signed, and the log ends with entry 2" in capsys.readouterr().out
+        words = ["confirm", "history", "--config", str(config), "--yes", "-o", "json"]
+        assert run(words) == 0
+        printed = capsys.readouterr()
+        assert "was signed, and the log ends with entry 2" in json.loads(printed.out)["lost"]
+        assert "was signed, and the log ends with entry 2" in printed.err
         store.watch_history()
         assert not store.history_lost()
         assert set(OpenCampaigns(coordinator)()) == {"p"}
