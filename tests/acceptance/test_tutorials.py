@@ -6,6 +6,7 @@ from pathlib import Path
 from disinherit.deploy.orphans import end_orphans
 from tests.support.head_census import AT_START, shim_torchvision
 from tests.support.huggingface import require
+from tests.support.pages import pages, texts
 from tests.support.ports import free_ports
 from tests.support.tutorial import pattern, run, script_of
 
@@ -66,6 +67,18 @@ def test_a_family_of_transformers(tmp_path: Path) -> None:
 def test_what_a_page_says_is_compared() -> None:
     assert re.fullmatch(pattern("a 9.5%  of ...\n"), "a 12% of b c\n")
     assert not re.fullmatch(pattern("a 9.5%\n"), "a 12% b\n")
+
+
+def test_a_coordinator_in_the_background_is_waited_for() -> None:
+    """Commands below it would be refused; alike on all pages."""
+    serving = re.compile(r"^disinherit serve .* 2> (\S+) &\n(.*)", re.MULTILINE)
+    waits = {
+        after.partition(" # ")[0].strip() == f'until grep "serving on" {log}; do sleep 1; done'
+        for page in pages()
+        for text in texts(page, "sh")
+        for log, after in serving.findall(text)
+    }
+    assert waits == {True}
 
 
 def test_installing_is_no_part_of_the_script() -> None:

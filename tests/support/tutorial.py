@@ -15,10 +15,6 @@ NAMED = re.compile(r"# ([\w/.-]+\.(?:py|toml|txt))\n")
 """The first line of a block that is a file of the reader's."""
 
 _INSTALLING = re.compile(r"(python3 -m venv|pip install|git clone|cd disinherit$).*")
-_SERVING = re.compile(r"disinherit serve .* 2> (\S+) &")
-_READY = "for _ in $(seq 240); do grep -q {} {} && break; sleep 0.25; done"
-"""What a reader does who looks at the log: waits until it says so."""
-
 _SECONDS = 240.0
 _END = "--- end of block {} ---"
 
@@ -35,8 +31,6 @@ def script_of(page: str) -> tuple[str, dict[int, str]]:
             for line in text.splitlines():
                 if not _INSTALLING.fullmatch(line):
                     lines.append(line)
-                if serving := _SERVING.fullmatch(line):
-                    lines.append(_READY.format("serving", serving[1]))
             lines.append(f"echo '{_END.format(place)}'")
             last = place
         elif not language and last >= 0:
