@@ -39,10 +39,16 @@ def back_up(files: FleetFiles, target: Path) -> list[str]:
         Data stored elsewhere, which needs a backup by other means.
 
     Raises:
-        InputError: if the folder exists, or the service's configuration cannot be used.
+        InputError: if the folder exists or is in the deployment, or the service's configuration
+            cannot be used.
         StoreError: if something cannot be copied; the folder is then removed.
     """
     settings = read_settings(files.service, {}, {})
+    if target.resolve().is_relative_to(files.root.resolve()):
+        raise InputError(
+            f"Expected a folder for the copy that is not in the deployment, but {str(target)!r} is "
+            f"in {str(files.root)!r}: each copy would have all former ones. Name another."
+        )
     try:
         target.mkdir(parents=True, mode=0o700)
     except FileExistsError:

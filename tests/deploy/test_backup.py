@@ -157,6 +157,15 @@ def test_data_stored_elsewhere_is_listed(tmp_path: Path) -> None:
     assert "secret" not in "".join(left)
 
 
+def test_a_copy_in_the_deployment_itself_is_refused(tmp_path: Path) -> None:
+    files = prepare(tmp_path / "d", free_block(5))
+    (tmp_path / "link").symlink_to(files.root)
+    for target in (files.root / "copy", tmp_path / "link" / "copy"):
+        with pytest.raises(InputError, match="not in the deployment, but '.*copy' is in"):
+            back_up(files, target)
+    assert not (files.root / "copy").exists()
+
+
 def test_programs_are_told_what_is_not_in_the_copy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
