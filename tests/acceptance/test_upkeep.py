@@ -24,6 +24,7 @@ DATA = ROOT / "tests" / "data" / "fleet_0_1_0.tar.gz"
 SYSTEMCTL = f"""#!/bin/bash
 # systemctl start|stop|restart UNIT: for what the unit starts, with other paths.
 set -eu
+[ $1 != daemon-reload ] || exit 0
 pid=$2.pid
 if [ $1 != start ] && [ -e $pid ]; then
   found=$(cat $pid)
@@ -48,6 +49,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(DATA) as data:
         data.extractall(tmp_path, filter="data")
     (tmp_path / "bin").mkdir()
+    (tmp_path / "units").mkdir()
     (tmp_path / "bin" / "systemctl").write_text(SYSTEMCTL)
     (tmp_path / "bin" / "systemctl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -64,10 +66,25 @@ def test_the_page_on_upkeep(fleet: Path) -> None:
             text = text.replace(str(50051 + offset), str(first + offset))
         path.write_text(text)
     done = "disinherit request coverage letter-3"
+    enrol = "disinherit agent --config /etc/disinherit/agent.toml --enrol - < anna.token"
     run(
         "docs/upkeep.md",
         fleet,
         {
+            # As whoever runs this test: tests/deploy/test_units.py looks at users.
+            "runuser -u disinherit -- /opt/disinherit/bin/disinherit": "command disinherit",
+            "runuser -u disinherit -- env PYTHONPATH=/opt/disinherit/owner "
+            "/opt/disinherit/bin/disinherit": "command disinherit",
+            "cd /var/backups/disinherit\n": "",
+            "git -C": ": git -C",
+            # Ctrl-C, as a person would.
+            f"{enrol}      # Ctrl-C once it says Connected": f"command {enrol} 2> agent.log &\n"
+            "until grep -q Connected agent.log; do sleep 0.1; done\nkill $! && wait $!",
+            "/etc/disinherit/agent.toml": "owners/anna.toml",
+            "/etc/disinherit/ca.pem": "owners/ca.pem",
+            "/var/lib/disinherit/agent.": "owners/state-anna/agent.",
+            "/usr/local/src/disinherit": str(ROOT),
+            "/etc/systemd/system/": "units/",
             "/opt/disinherit/bin/pip install": ": pip install",
             "coordinator.example.org:50151": f"localhost:{second}",
             "50151": str(second),

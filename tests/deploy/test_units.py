@@ -1,6 +1,7 @@
 """Units and containers run the programs of `disinherit deploy up`, hardened and well-formed."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -276,3 +277,33 @@ def test_compose_accepts_the_file_and_requires_the_host_name() -> None:
     done = subprocess.run(command, env=unnamed, capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert "DISINHERIT_HOST" in done.stderr
+
+
+PAGES = [ROOT / "docs" / f"{name}.md" for name in ("operations", "upkeep", "agent")]
+
+
+def test_pages_run_the_command_as_the_user_of_the_units() -> None:
+    """What root would write, the coordinator and the agent could not read."""
+    found = [
+        re.findall(r"^disinherit\(\) \{ runuser -u (\S+) -- (?:env (\S+) )?(\S+) ", text, re.M)
+        for text in (page.read_text() for page in PAGES)
+    ]
+    assert all(found)
+    coordinator, agent = read_service("coordinator"), read_service("agent")
+    command = f"{INSTALLED}disinherit"
+    assert {one for page in found for one in page} == {
+        (coordinator["User"], "", command),
+        (agent["User"], agent["Environment"], command),
+    }
+    assert coordinator["User"] == agent["User"]
+
+
+def test_pages_name_services_and_folders_that_containers_have() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text()
+    calls = re.findall(r"docker compose (exec|run|stop|cp) ([^`|\n]+)", text)
+    assert {verb for verb, _ in calls} == {"exec", "run", "stop", "cp"}
+    for verb, words in calls:
+        assert any(re.search(rf"\b{name}\b", words) for name in services()), f"{verb} {words}"
+    volumes = {one.partition(":")[2] for one in services()["prepare"]["volumes"]}
+    assert volumes == {str(STATE), str(STATE / "authority"), str(STATE / "proxy")}
+    assert "ENTRYPOINT" not in (DEPLOY / "Dockerfile").read_text(), "`run prepare sh` is a shell"

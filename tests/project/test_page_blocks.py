@@ -124,7 +124,11 @@ def check(words: list[str]) -> None:
         check_python(rest)
     elif re.fullmatch(r"(/opt/disinherit/bin/)?pip", program):
         (package,) = rest[1:]
-        assert set(re.findall(r"\w+", package)) <= PROJECT["optional-dependencies"].keys()
+        found = re.fullmatch(r"(?:\.|/usr/local/src/disinherit)(?:\[([\w,]+)\])?", package)
+        assert found, package
+        assert {*filter(None, (found[1] or "").split(","))} <= PROJECT[
+            "optional-dependencies"
+        ].keys()
     elif program == ".venv/bin/pytest":
         assert all((ROOT / one).exists() for one in rest if not one.startswith("-"))
     elif program == "flower-supernode":

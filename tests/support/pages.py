@@ -39,13 +39,16 @@ def inline(page: Path) -> list[str]:
     return _INLINE.findall(_BLOCK.sub("", page.read_text()))
 
 
+_FUNCTION = re.compile(r"\w+\(\) \{ .+ \}")
 _OF_LOOPS = ("until", "do", "done")
 
 
 def commands(script: str) -> list[list[str]]:
-    """Words of the commands of a shell script: no redirections, variables set, or `sudo`."""
+    """Words of the commands of a shell script: no redirections, variables set, or functions."""
     found: list[list[str]] = []
     for line in script.replace("\\\n", " ").splitlines():
+        if _FUNCTION.fullmatch(line):
+            continue
         line = re.sub(r"(?<=\s)2>", ">", line)
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
@@ -67,8 +70,6 @@ def commands(script: str) -> list[list[str]]:
 def _without_prefix(words: list[str]) -> list[str]:
     while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] in _OF_LOOPS):
         words = words[1:]
-    if words[:2] == ["sudo", "-u"]:
-        words = words[3:]
     return [one for word in words for one in _expanded(word)]
 
 
