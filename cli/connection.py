@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from disinherit.cli.commands import CONNECTION, options_in
-from disinherit.common.connecting import find_cause, is_loopback
+from disinherit.common.connecting import UNRESOLVED, find_cause, is_loopback
 from disinherit.common.errors import (
     CampaignError,
     DisinheritError,
@@ -271,10 +271,15 @@ class Connection:
         if code in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") and ours:
             return UnreachableError(f"{details} Run the same command again.{more}")
         if code == "UNAVAILABLE":
+            cause = find_cause(details)
+            advice = (
+                "Give its address with --server or DISINHERIT_SERVER."
+                if cause == UNRESOLVED
+                else "Start one with disinherit serve, or give its address with --server or "
+                f"DISINHERIT_SERVER, and {self._trust()}."
+            )
             return UnreachableError(
-                f"Expected a coordinator at {self.server}, but {find_cause(details)}. Start one "
-                "with disinherit serve, or give its address with --server or DISINHERIT_SERVER, "
-                f"and {self._trust()}.{more}"
+                f"Expected a coordinator at {self.server}, but {cause}. {advice}{more}"
             )
         if code == "UNAUTHENTICATED" and not self.token:
             return NotKnownError(

@@ -2,9 +2,12 @@
 
 import ipaddress
 
+UNRESOLVED = "the name of the host does not resolve to an address"
+"""The cause that no other program at that address can remedy."""
+
 _CAUSES = (
     (("refused",), "the connection was refused: nothing listens there"),
-    (("resolution", "resolve", "not known", "DNS"), "its name is unknown"),
+    (("resolution", "resolve", "resolving", "lookup failed", "not known", "DNS"), UNRESOLVED),
     (("CERTIFICATE", "certificate"), "its certificate is not signed by the authority to trust"),
     (("SSL", "handshake", "TLS"), "one side speaks TLS and the other does not"),
     (("Timeout", "timed out"), "it did not answer in time"),
@@ -36,6 +39,8 @@ def find_cause(details: str) -> str:
     Example:
         >>> find_cause("failed to connect to all addresses; last error: Connection refused")
         'the connection was refused: nothing listens there'
+        >>> find_cause("errors resolving fleet.org:50051: [address lookup failed]")
+        'the name of the host does not resolve to an address'
     """
     for marks, cause in _CAUSES:
         if any(mark in details for mark in marks):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 
+from disinherit.common.connecting import find_cause
 from disinherit.common.errors import (
     CampaignError,
     DisinheritError,
@@ -156,7 +157,7 @@ class Visitor:
             )
         elif code is grpc.StatusCode.UNAVAILABLE and not details.startswith("Expected"):
             details = (
-                f"Expected a coordinator at {self.address}, but it cannot be reached. The pages "
+                f"Expected a coordinator at {self.address}, but {find_cause(details)}. The pages "
                 "go on by themselves when it is back."
             )
         elif code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
