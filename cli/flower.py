@@ -89,15 +89,15 @@ def forget(
 
     given = json.dumps({name: value for name, value in asked.items() if value})
     say = warn_line if form is Format.JSON else print_line
-    found = run_forget(folder, connection, given, say, run_config)
+    found = run_forget(folder, connection, given, say, warn_line, run_config)
     if form is Format.JSON:
         print_json(found.values)
     return 0 if found.done else 1
 
 
-@app.command(epilog="Example: disinherit flower retire my_app node-1")
+@app.command(epilog="Example: disinherit flower retire me.my-app node-1")
 def retire(
-    name: Annotated[str, typer.Argument(help="Name of the app: the package of its model.")],
+    name: Annotated[str, typer.Argument(help="Name of the app: that of its folder.")],
     owner: Annotated[str, typer.Argument(help="Owner that has left.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     form: FormatOption = Format.TABLE,

@@ -46,7 +46,7 @@ class AppOwner:
     def __init__(self, functions: AppFunctions, name: str, values: Values) -> None:
         self.functions = functions
         self.values = values
-        self.folder: Path = place_of(functions.name, name)
+        self.folder: Path = place_of(functions, name)
         self.store = ModelStore(self.folder / "models", name)
         self.repeated = RepeatedWeights(self.folder, self.store)
 

@@ -77,6 +77,11 @@ class AppSamples:
         """Whether the ids are positions, which name other samples in other data."""
         return self._said is None
 
+    @property
+    def positions(self) -> int | None:
+        """One more than the last position; `None` if the data say ids."""
+        return 1 + max(map(int, self.ids), default=-1) if self.are_positions else None
+
     @cached_property
     def _said(self) -> tuple[str, ...] | None:
         """Ids by the data set, or in its batches; `None` without any."""

@@ -17,10 +17,13 @@ from typing import Any
 
 import tomli_w
 
-from disinherit.common.errors import CampaignError, InputError
-from disinherit.common.text import load_toml, one_line
+from disinherit.common.errors import CampaignError
+from disinherit.common.text import one_line
 from disinherit.deploy.flower_cli import flwr_command
-from disinherit.flower.asked_for import KEY, PREFIX, VALUE
+from disinherit.flower.asked_for import KEY, PREFIX, VALUE, read_asked
+from disinherit.flower.projects import dependencies, project_name, read_project
+from disinherit.flower.superlinks import is_started_by_flower, starting_line
+from disinherit.flower.trained import check_request
 
 SERVER_APP = "disinherit.flower.forget_app:app"
 _OUTCOME = re.compile(r"request \S+: (\w+), ")
@@ -48,15 +51,24 @@ class Forgot:
 
 
 def run_forget(
-    folder: Path, connection: str, asked: str, say: Callable[[str], object], run_config: str = ""
+    folder: Path,
+    connection: str,
+    asked: str,
+    say: Callable[[str], object],
+    warn: Callable[[str], object],
+    run_config: str = "",
 ) -> Forgot:
     """Run the request, and hand on each line of it.
+
+    Where the server's records are on this machine for sure, they are read first: a request that
+    they show to be in vain starts nothing.
 
     Args:
         folder: of the app.
         connection: name of the connection to the SuperLink; empty for Flower's default.
         asked: JSON of what is to be forgotten.
         say: gets what the run prints of the request, line by line.
+        warn: gets a line on what Flower does before.
         run_config: as of `flwr run --run-config`.
 
     Returns:
@@ -64,9 +76,15 @@ def run_forget(
 
     Raises:
         InputError: if the folder is no Flower app.
+        RequestError: if the records show that there is nothing to forget.
         CampaignError: if the run fails, with the reason if it said one.
     """
-    with _bundle(folder, asked) as bundle:
+    project = read_project(folder)
+    if is_started_by_flower(connection):
+        packages = {path.stem for path in folder.iterdir()}
+        check_request(project_name(project), packages, read_asked(asked))
+    warn(starting_line(connection, dependencies(project)))
+    with _bundle(folder, project, asked) as bundle:
         words = flwr_command("run", str(bundle), *filter(None, [connection]), "--stream")
         words += ["--run-config", run_config] if run_config else []
         return _follow(words, say)
@@ -116,9 +134,8 @@ def _last_words(before: list[str], line: str) -> list[str]:
 
 
 @contextmanager
-def _bundle(folder: Path, asked: str) -> Iterator[Path]:
+def _bundle(folder: Path, content: dict[str, Any], asked: str) -> Iterator[Path]:
     """Copy an app with another ServerApp to a folder that is removed after the block."""
-    content = _read(folder)
     app = content["tool"]["flwr"]["app"]
     app["components"]["serverapp"] = SERVER_APP
     app.setdefault("config", {})[KEY] = asked
@@ -127,23 +144,3 @@ def _bundle(folder: Path, asked: str) -> Iterator[Path]:
         shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(*_LEFT_OUT))
         (copy / "pyproject.toml").write_text(tomli_w.dumps(content), encoding="utf-8")
         yield copy
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """Return the configuration of an app.
-
-    Raises:
-        InputError: if the folder is no Flower app.
-    """
-    path = folder / "pyproject.toml"
-    try:
-        content = load_toml(path.read_text("utf-8"))
-        clientapp = content["tool"]["flwr"]["app"]["components"]["clientapp"]
-    except (OSError, ValueError, KeyError, TypeError):
-        clientapp = None
-    if not isinstance(clientapp, str):
-        raise InputError(
-            f"Expected the folder of a Flower app, whose pyproject.toml names a clientapp, but got "
-            f"{str(folder)!r}."
-        )
-    return content

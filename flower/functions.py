@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import nn
 
 from disinherit.common.errors import InputError, LabelError
+from disinherit.flower.projects import project_of
 
 T = TypeVar("T")
 Values = Mapping[str, object]
@@ -29,7 +30,8 @@ class AppFunctions:
         labels: class names in the order of logits; `None` for `"0"`, `"1"`, ...
         server_data: loads the server's data, likewise; `None` if it has none.
         batch: makes (inputs, targets) of a batch; `None` to find them by their names.
-        name: of the app, and of the folder with its models: the package of its model.
+        name: of the app, and of the folder with its models: its project's; without one, `package`.
+        package: of its model; its data has this name in the records.
     """
 
     model: Callable[..., nn.Module]
@@ -38,6 +40,7 @@ class AppFunctions:
     server_data: Callable[..., object] | None
     batch: Callable[[object], object] | None
     name: str
+    package: str
 
 
 def app_functions(
@@ -46,8 +49,17 @@ def app_functions(
     labels: Iterable[str] | None,
     server_data: Callable[..., object] | str | None,
     batch: Callable[[object], object] | None,
+    module: str,
 ) -> AppFunctions:
     """Return what an app says of its model and its data, checked as far as it can be without it.
+
+    Args:
+        model: as in `AppFunctions`, and so are the others.
+        data: likewise.
+        labels: likewise.
+        server_data: likewise, or its name in the module of `data`.
+        batch: likewise.
+        module: the module that says it.
 
     Raises:
         InputError: if something is no function, or the module of `data` has no `server_data`.
@@ -75,8 +87,10 @@ def app_functions(
                 f"Expected labels of an owner app to be two or more distinct class names, but got "
                 f"{', '.join(map(repr, labels)) or 'none'}."
             )
-    package = str(getattr(model, "__module__", "")).partition(".")[0].strip("_")
-    return AppFunctions(model, data, labels, given, batch, package or "app")  # type: ignore[arg-type]
+    modules = [module, *(str(getattr(one, "__module__", "")) for one in (data, model))]
+    package = modules[-1].partition(".")[0].strip("_") or "app"
+    name = project_of(modules) or package
+    return AppFunctions(model, data, labels, given, batch, name, package)  # type: ignore[arg-type]
 
 
 def call(function: Callable[..., T], what: str, values: Values) -> T:

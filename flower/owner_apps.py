@@ -10,6 +10,7 @@ stops training.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, cast
@@ -172,7 +173,7 @@ class OwnerApp(ClientApp):
             owner=owner.store.owner,
             labels=labels,
             created_us=said[CREATED_KEY],
-            provenance=Provenance(self.functions.name, dict(zip(labels, counts, strict=True))),
+            provenance=Provenance(self.functions.package, dict(zip(labels, counts, strict=True))),
         )
         (given,) = task.array_records
         start = tensors(task.array_records[given])
@@ -187,10 +188,11 @@ class OwnerApp(ClientApp):
             arrays=given if whole else "",
             states=states,
             data=samples.digest,
+            positions=samples.positions,
         )
         owner.trainings.keep(record.id, training, start)
         owner.store.add(record, weights)
-        return {SAMPLES_KEY: counts, DATASET_KEY: self.functions.name}
+        return {SAMPLES_KEY: counts, DATASET_KEY: self.functions.package}
 
     def _digests(self, message: Message, context: Context) -> Message:
         """Return the digests of samples, so that no id is stored elsewhere, and who knows them."""
@@ -285,7 +287,8 @@ def owner_app(
             f"Expected owner_app to be given a ClientApp of Flower, but got a "
             f"{type(given).__name__}. Write owner_app(ClientApp(), model=Net, data=load_data)."
         )
-    made = OwnerApp(app, app_functions(model, data, labels, server_data, batch))
+    module = str(sys._getframe(1).f_globals.get("__name__", ""))  # of the app: others may be shared
+    made = OwnerApp(app, app_functions(model, data, labels, server_data, batch, module))
     _MADE[:] = [made]
     return made
 

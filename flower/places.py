@@ -5,21 +5,35 @@
     ~/.disinherit/flower/APP/server      the inheritance graph, requests, and global models
     ~/.disinherit/flower/APP/node-0      updates of one node, and what they were trained from
 
-The environment variable DISINHERIT_FLOWER names another folder than `~/.disinherit/flower`.
+APP is the name of the app's project.  In release 0.1.0 it was the package of its model, which other
+projects may share: models in such a folder are no project's until somebody renames it.  The
+environment variable DISINHERIT_FLOWER names another folder than `~/.disinherit/flower`.
 """
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from flwr.app import Context
 
 from disinherit.common.errors import InputError
 from disinherit.common.graph.identifiers import check_owner
+from disinherit.flower.functions import AppFunctions
 from disinherit.server.recording.recorder import node_name
 
 HOME = "DISINHERIT_FLOWER"
 SERVER = "server"
 """Owner of the global models."""
+
+
+def home() -> Path:
+    """Return the folder of the models of all apps."""
+    return Path(os.environ.get(HOME) or "~/.disinherit/flower").expanduser()
+
+
+def known_apps() -> list[str]:
+    """Return the names of the apps that have models on this machine, in alphabetical order."""
+    return sorted(path.name for path in home().glob("*") if path.is_dir())
 
 
 def folder_of(app: str, owner: str) -> Path:
@@ -29,20 +43,26 @@ def folder_of(app: str, owner: str) -> Path:
         app: name of the app.
         owner: name of the owner.
     """
-    return Path(os.environ.get(HOME) or "~/.disinherit/flower").expanduser() / app / owner
+    return home() / app / owner
 
 
-def place_of(app: str, owner: str) -> Path:
+def records_of(app: str) -> Path:
+    """Return where the server's records of an app would be: a database."""
+    return folder_of(app, SERVER) / "lineage.db"
+
+
+def place_of(functions: AppFunctions, owner: str) -> Path:
     """Return the folder of an owner's models; it is made if it is not there.
 
     Args:
-        app: name of the app.
+        functions: of the app.
         owner: name of the owner.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if it cannot be made, or only a folder of release 0.1.0 is there.
     """
-    folder = folder_of(app, owner)
+    check_name(functions.name, [functions.package])
+    folder = folder_of(functions.name, owner)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -51,6 +71,25 @@ def place_of(app: str, owner: str) -> Path:
             f"Name another one in {HOME}."
         ) from error
     return folder
+
+
+def check_name(app: str, packages: Collection[str]) -> None:
+    """Refuse an app without models while a folder of release 0.1.0 may have them.
+
+    Args:
+        app: name of the app.
+        packages: names of packages that are the app's.
+
+    Raises:
+        InputError: if there is such a folder.
+    """
+    known = known_apps()
+    if app not in known and (former := next((one for one in known if one in packages), None)):
+        raise InputError(
+            f"Expected models of {app!r} in {home() / app}, but there is {home() / former} alone, "
+            "named by the package as in release 0.1.0, which other projects may share. If they "
+            f"are of this project, rename the folder to {app}; if not, make an empty {app}."
+        )
 
 
 def owner_of(context: Context) -> str:

@@ -26,7 +26,7 @@ from disinherit.flower.finding import find_app
 from disinherit.flower.functions import AppFunctions
 from disinherit.flower.nodes import KnownNodes
 from disinherit.flower.owner_apps import NOT_KEPT, RECORD, OwnerApp
-from disinherit.flower.places import SERVER, place_of
+from disinherit.flower.places import SERVER, place_of, records_of
 from disinherit.flower.reservations import reservation
 from disinherit.server.recording.recorder import LineageRecorder
 from disinherit.server.store.store import CoordinatorStore
@@ -85,7 +85,9 @@ def recording(strategy: Strategy, grid: Grid, app: OwnerApp | None = None) -> It
     functions = (app or find_app(grid)).functions
     before = {name: vars(strategy)[name] for name in _HOOKS if name in vars(strategy)}
     with opened_store(functions) as store:
-        nodes = KnownNodes(grid, place_of(functions.name, SERVER) / "owners.toml")
+        place, earlier = place_of(functions, SERVER), sum(1 for _ in store.graph().models())
+        _log.info("models are kept in %s, which has %d of earlier runs", place, earlier)
+        nodes = KnownNodes(grid, place / "owners.toml")
         _meeting(strategy, nodes)
         recorder = LineageRecorder(
             store,
@@ -119,7 +121,8 @@ def opened_store(functions: AppFunctions) -> Iterator[CoordinatorStore]:
     Raises:
         StoreError: if they cannot be opened.
     """
-    store = CoordinatorStore(place_of(functions.name, SERVER) / "lineage.db")
+    place_of(functions, SERVER)
+    store = CoordinatorStore(records_of(functions.name))
     try:
         yield store
     finally:
@@ -167,7 +170,7 @@ def _keeper(functions: AppFunctions) -> Any:
     """Return what keeps a global model in the store of the server."""
 
     def keep(record: ModelRecord, weights: Mapping[str, Tensor]) -> None:
-        store = ModelStore(place_of(functions.name, SERVER) / "models", SERVER)
+        store = ModelStore(place_of(functions, SERVER) / "models", SERVER)
         try:
             store.add(record, weights)
         finally:

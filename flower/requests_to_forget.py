@@ -22,7 +22,7 @@ from disinherit.common.files import write_atomic
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.records import ModelRecord, ModelStatus
 from disinherit.common.method import Method
-from disinherit.common.text import did_you_mean, one_line
+from disinherit.common.text import one_line
 from disinherit.common.wire.requests import Request
 from disinherit.common.wire.samples import SALT_BYTES, SampleDigests
 from disinherit.flower.app_owners import ServerOwner
@@ -31,9 +31,10 @@ from disinherit.flower.finding import find_app
 from disinherit.flower.functions import AppFunctions
 from disinherit.flower.nodes import KnownNodes, check_any
 from disinherit.flower.owner_apps import DIGESTS, RECORD, OwnerApp
-from disinherit.flower.places import SERVER, place_of
+from disinherit.flower.places import SERVER, folder_of, place_of
 from disinherit.flower.recording import opened_store
 from disinherit.flower.repeated_rounds import RepeatedRounds
+from disinherit.flower.trained import Trained, check_trained, nothing_trained
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.remedies import EXACT
 from disinherit.server.campaign.result import CampaignResult
@@ -104,10 +105,12 @@ def forget(
             "Expected data of the server to forget classes, since global models are compared with "
             "what they know of the others. Give owner_app server_data=, some held-out samples."
         )
+    check_trained(functions.name, [functions.package])
     with opened_store(functions) as store:
-        nodes = KnownNodes(grid, place_of(functions.name, SERVER) / "owners.toml")
+        nodes = KnownNodes(grid, place_of(functions, SERVER) / "owners.toml")
         graph = store.graph()
-        _check_recorded(graph, functions)
+        if not any(True for _ in graph.models()):
+            raise nothing_trained(functions.name)
         nodes.meet(list(grid.get_node_ids()))
         check_any(nodes)
         transport = EveryoneTransport(grid, nodes, functions, dict(context.run_config))
@@ -164,7 +167,7 @@ def newest_model(app: str) -> Path:
     Args:
         app: name of the app.
     """
-    return place_of(app, SERVER) / "final_model.pt"
+    return folder_of(app, SERVER) / "final_model.pt"
 
 
 class _Asked:
@@ -187,12 +190,8 @@ class _Asked:
         self._grid = grid
         self._nodes = nodes
         self._timeout = timeout
-        others = (one for one in graph.models() if one.owner != SERVER)
-        updates = [one for one in others if not graph.origins(one.id)]
-        self._updates = [one for one in updates if one.provenance is not None]
-        self._owners = sorted({one.owner for one in updates})
-        lost = [one.id for one in updates if one.provenance is None]
-        if lost:
+        self._trained = Trained(graph)
+        if lost := self._trained.lost:
             _log.warning(
                 "%d updates were not kept by their nodes, so what they learned stays: %s",
                 len(lost),
@@ -214,10 +213,9 @@ class _Asked:
             RequestError: if nobody trained on what is to be forgotten, or the client is unknown.
             CampaignError: if a node with samples to forget does not answer.
         """
-        if client and client not in self._owners:
-            raise RequestError(self._no_owner(client))
+        self._trained.check_owners([*samples, *([client] if client else [])])
         return Request(
-            forget=self._of_classes(classes) if classes else {},
+            forget=self._trained.of_classes(classes),
             samples=self._of_samples(samples),
             client=client,
             id=request_id,
@@ -225,28 +223,10 @@ class _Asked:
             method=method or Method(),
         )
 
-    def _of_classes(self, classes: Sequence[str]) -> dict[str, list[str]]:
-        """Return update -> the classes among some that it was trained on."""
-        found: dict[str, list[str]] = {}
-        for update in self._updates:
-            counts = update.provenance.samples_per_class if update.provenance else {}
-            if trained := [name for name in classes if counts.get(name)]:
-                found[update.id] = trained
-        missing = [name for name in classes if not any(name in one for one in found.values())]
-        if missing:
-            known = sorted({label for update in self._updates for label in update.labels})
-            raise RequestError(
-                f"Expected classes that a kept update was trained on ({', '.join(known)}), but got "
-                f"{missing[0]!r}.{did_you_mean(missing[0], known)}"
-            )
-        return found
-
     def _of_samples(self, samples: Mapping[str, Sequence[str | int]]) -> dict[str, SampleDigests]:
         """Return update -> digests of the samples among some that it was trained on."""
         found: dict[str, SampleDigests] = {}
         for owner, ids in samples.items():
-            if owner not in self._owners:
-                raise RequestError(self._no_owner(owner))
             if not ids:
                 raise RequestError(f"Expected ids of samples of {owner!r} to forget, but got none.")
             found |= self._digests(owner, sorted({str(id) for id in ids}))
@@ -260,7 +240,7 @@ class _Asked:
                 f"Expected the node of {owner!r} to be connected, which alone knows its samples, "
                 f"but there are {', '.join(self._nodes.owners)}. Start it and ask again."
             )
-        updates = [update.id for update in self._updates if update.owner == owner]
+        updates = [update.id for update in self._trained.updates if update.owner == owner]
         # The same samples again give the same salt, so that the request is the same one.
         salt = hashlib.sha256("\0".join([owner, *ids]).encode()).hexdigest()[: 2 * SALT_BYTES]
         asked = RecordDict({RECORD: ConfigRecord({"models": updates, "ids": ids, "salt": salt})})
@@ -285,12 +265,6 @@ class _Asked:
                 )
         return dict.fromkeys(sorted(models), named)
 
-    def _no_owner(self, name: str) -> str:
-        return (
-            f"Expected an owner that trained ({', '.join(self._owners)}), but got {name!r}."
-            f"{did_you_mean(name, self._owners)}"
-        )
-
 
 def _listed(models: Sequence[str]) -> str:
     return ", ".join(models[:_NAMED]) + (", ..." if models[_NAMED:] else "")
@@ -313,20 +287,6 @@ def _check_kinds(
         )
 
 
-def _check_recorded(graph: InheritanceGraph, functions: AppFunctions) -> None:
-    """Refuse to forget where nothing was recorded.
-
-    Raises:
-        RequestError: if there is no model.
-    """
-    if not any(True for _ in graph.models()):
-        folder = place_of(functions.name, SERVER)
-        raise RequestError(
-            f"Expected models that {functions.name!r} trained in {folder}, but there are none. "
-            "Make its strategy unlearnable and train first."
-        )
-
-
 def _save_newest(store: CoordinatorStore, functions: AppFunctions) -> None:
     """Write the weights of the newest global model, in the order of the app's network."""
     graph = store.graph()
@@ -339,7 +299,7 @@ def _save_newest(store: CoordinatorStore, functions: AppFunctions) -> None:
         origin = (record.id, *graph.origins(record.id))[-1]
         return graph.model(origin).created_us, record.created_us
 
-    models_of_server = ModelStore(place_of(functions.name, SERVER) / "models", SERVER)
+    models_of_server = ModelStore(place_of(functions, SERVER) / "models", SERVER)
     try:
         weights = models_of_server.weights(max(active, key=age).id)
     finally:

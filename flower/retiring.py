@@ -7,7 +7,8 @@ from pathlib import Path
 
 from disinherit.common.errors import InputError
 from disinherit.common.graph.identifiers import check_owner
-from disinherit.flower.places import HOME, SERVER, folder_of
+from disinherit.common.text import did_you_mean
+from disinherit.flower.places import HOME, SERVER, folder_of, home, known_apps, records_of
 from disinherit.server.store.retiring import retire_versions
 from disinherit.server.store.store import CoordinatorStore
 
@@ -34,7 +35,7 @@ def find_left(app: str, owner: str) -> Left:
     """Return what this machine has of an owner.
 
     Args:
-        app: name of the app: the package of its model.
+        app: name of the app: that of its folder.
         owner: name of the owner.
 
     Raises:
@@ -42,14 +43,13 @@ def find_left(app: str, owner: str) -> Left:
     """
     if check_owner(owner) == SERVER:
         raise InputError(f"Expected an owner that is a node, but got {SERVER!r}.")
-    models, records = folder_of(app, owner), folder_of(app, SERVER) / "lineage.db"
+    models, records = folder_of(app, owner), records_of(app)
     if not models.is_dir() and not records.is_file():
-        home = folder_of(app, owner).parent.parent
-        known = ", ".join(sorted(path.name for path in home.glob("*") if path.is_dir()))
+        known = known_apps()
         raise InputError(
             f"Expected models of {owner!r}, or the server's records of {app!r}, on this machine "
-            f"in {home}, which has apps {known or 'none'}. Run it where the node or the server "
-            f"was; {HOME} names another folder."
+            f"in {home()}, which has apps {', '.join(known) or 'none'}.{did_you_mean(app, known)} "
+            f"Run it where the node or the server was; {HOME} names another folder."
         )
     return Left(owner, models if models.is_dir() else None, records if records.is_file() else None)
 

@@ -32,6 +32,7 @@ class Training:
         arrays: record of the message with the weights; empty if the message has others, too.
         states: of the random generators, when it began.
         data: digest of the samples, as `AppSamples.digest`; empty if they could not be read.
+        positions: as `AppSamples.positions`; trainings of release 0.1.0 have none.
     """
 
     start: str
@@ -41,6 +42,7 @@ class Training:
     arrays: str
     states: Mapping[str, Any]
     data: str
+    positions: int | None = None
 
 
 class Trainings:
@@ -70,6 +72,12 @@ class Trainings:
         """Return the training of an update, also of what unlearning made of it; or `None`."""
         path = self._record(version.partition("~")[0])
         return Training(**json.loads(path.read_bytes())) if path.exists() else None
+
+    def positions(self) -> int | None:
+        """Return one more than the last position in any data; `None` where samples have ids."""
+        kept = (json.loads(path.read_bytes()) for path in self._folder.glob("trainings/*.json"))
+        sizes = [one.get("positions") for one in kept]
+        return None if None in sizes else max(sizes, default=None)
 
     def start(self, training: Training) -> dict[str, Tensor] | None:
         """Return the weights that a training began with; `None` if they are gone.

@@ -50,7 +50,7 @@ def test_a_federation_of_two(tmp_path: Path) -> None:
         run("docs/tutorial-federation.md", here, variables=variables)
     finally:
         end_orphans(home / ".flwr")  # the SuperLink that Flower leaves running
-    assert (home / ".disinherit/flower/ward/server/final_model.pt").exists()
+    assert (home / ".disinherit/flower/me.wards/server/final_model.pt").exists()
 
 
 def test_a_family_of_transformers(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 import pytest
 import typer.main
+from packaging.requirements import Requirement
 
 from disinherit.cli.commands import LazyCommand
 from disinherit.cli.main import app
@@ -123,12 +124,13 @@ def check(words: list[str]) -> None:
     elif re.fullmatch(r"(\.venv/bin/)?python3?", program):
         check_python(rest)
     elif re.fullmatch(r"(/opt/disinherit/bin/)?pip", program):
-        (package,) = rest[1:]
+        package, *others = rest[1:]
         found = re.fullmatch(r"(?:\.|/usr/local/src/disinherit)(?:\[([\w,]+)\])?", package)
         assert found, package
         assert {*filter(None, (found[1] or "").split(","))} <= PROJECT[
             "optional-dependencies"
         ].keys()
+        assert all(Requirement(one).name for one in others)
     elif program == ".venv/bin/pytest":
         assert all((ROOT / one).exists() for one in rest if not one.startswith("-"))
     elif program == "flower-supernode":

@@ -23,7 +23,9 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto  # isor
 
 APP = ROOT / "examples" / "flower_app"
 STOCK = ROOT / "examples" / "flower_app_stock"
-NAME = "flower_app"
+NAME = "disinherit.flower-app"
+"""Name of its project, and of the folder with its models."""
+
 Config = Mapping[str, bool | float | int | str]
 CONFIG: Config = {
     "num-server-rounds": 2,

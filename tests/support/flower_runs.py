@@ -14,6 +14,7 @@ from torch import nn
 from disinherit.deploy.files import HOST, listens
 from tests import ROOT
 from tests.acceptance.fleet.processes import Processes
+from tests.support.flower_app import NAME
 from tests.support.ports import free_ports
 
 SECONDS = 600.0
@@ -56,7 +57,7 @@ class FlowerRuns:
         """Return the digits that the newest global model sees in all images, and the true ones."""
         layers = {"fc1": nn.Linear(64, 64), "relu": nn.ReLU(), "fc2": nn.Linear(64, 10)}
         network = nn.Sequential(OrderedDict(layers))
-        network.load_state_dict(torch.load(self.models / "flower_app/server/final_model.pt"))
+        network.load_state_dict(torch.load(self.models / NAME / "server/final_model.pt"))
         digits = load_digits()
         logits = network(torch.from_numpy(digits.data).float() / 16)
         return logits.argmax(1).tolist(), digits.target.tolist()
