@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import shutil
 import socket
 import sys
@@ -18,7 +19,7 @@ from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, as_time, print_json
 from disinherit.cli.tables import print_table, state_text
 from disinherit.common.errors import DisinheritError
-from disinherit.common.extras import EXTRAS, how_to_install
+from disinherit.common.extras import EXTRAS, OF_UNIX, OTHER_SYSTEM, how_to_install
 
 EXAMPLES = (
     "Examples:\n\ndisinherit doctor\n\ndisinherit doctor --server fleet.org:50051 --ca ca.pem"
@@ -74,6 +75,12 @@ def doctor(
 
 
 def _machine(folder: Path) -> Iterator[Reading]:
+    lacking = [name for name in OF_UNIX if importlib.util.find_spec(name) is None]
+    if lacking:
+        said = f"{platform.system()}, without {', '.join(lacking)}"
+        yield Reading("system", "problem", said, f"Expected Linux or macOS. {OTHER_SYSTEM}.")
+    else:
+        yield Reading("system", "ok", platform.system())
     version = ".".join(map(str, sys.version_info[:3]))
     yield Reading("Python", "ok", version)
     for package in ("torch", "disinherit"):

@@ -60,6 +60,12 @@ BASE = frozenset(
 )
 """Import names of packages that every installation has, unless somebody took them out."""
 
+OF_UNIX = ("fcntl", "resource")
+"""Modules of Python that Windows has not: they lock files, and read limits of a process."""
+
+OTHER_SYSTEM = "On Windows, install it in WSL, which is Linux"
+"""What to do where these modules are not."""
+
 _OF_COMMANDS: Mapping[str, str] = MappingProxyType(
     {
         "agent": "agent",
@@ -161,9 +167,14 @@ def import_problem(error: BaseException, what: str, command: str = "") -> str | 
         command: first word after `disinherit`, if it is one.
 
     Returns:
-        The package, why, and what to do; `None` if the error has another cause.
+        The package or the system, why, and what to do; `None` if the error has another cause.
     """
     missing = _missing(error)
+    if missing in OF_UNIX:
+        return (
+            f"Expected Linux or macOS for {what}, but this Python has no module {missing!r}. "
+            f"{OTHER_SYSTEM}."
+        )
     if (extra := missing_extra(missing, command)) is not None:
         return (
             f"Expected the package {missing!r} to be installed, but it is not. Run "

@@ -1,13 +1,15 @@
 """Packages that are missing or fail at their import: one line says which, why, what to do."""
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+import disinherit
 from disinherit.cli.main import run
 from disinherit.common.errors import DataError
-from disinherit.common.extras import explained, import_problem, importing
+from disinherit.common.extras import OF_UNIX, explained, import_problem, importing
 
 BROKEN = "raise RuntimeError('operator broken::nms does not exist.')"
 NEEDING = "import broken_build"
@@ -54,6 +56,33 @@ def test_a_package_that_fails_is_named_with_its_reason(code: str, named: str) ->
     assert named in line
     assert "it raises RuntimeError: operator broken::nms does not exist. It does not fit" in line
     assert "install a build that does, or uninstall it" in line
+
+
+NOT_ON_WINDOWS = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+
+
+def test_a_system_without_what_unix_has_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = list(tmp_path.iterdir())
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    for name in [name for name in sys.modules if name.startswith("disinherit.common.files")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "disinherit.cli.init", raising=False)
+    assert run(["init", "agent", "--folder", str(tmp_path / "new")]) == 2
+    said = "Expected Linux or macOS for `disinherit init`, but this Python has no module 'fcntl'"
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == tree
+
+
+def test_every_module_that_windows_has_not_is_known() -> None:
+    """Only what `OF_UNIX` names is answered with the system."""
+    used = {
+        name.partition(".")[0]
+        for path in Path(disinherit.__file__).parent.rglob("*.py")
+        for name in re.findall(r"^\s*(?:import|from) ([\w.]+)", path.read_text(), re.MULTILINE)
+    }
+    assert used & NOT_ON_WINDOWS == {*OF_UNIX}
 
 
 def test_other_errors_are_nobody_s_import() -> None:
