@@ -1,12 +1,10 @@
-"""What a device needs to own models: pip install of the agent's part alone, its size and its start.
+"""What a device needs to own models: pip install of the agent's part alone, and its start.
 
 An empty environment gets what `pip install '.[agent]'` installs, and nothing else.  In it,
 none of Flower, Ray, a database or a web stack may be found, `disinherit agent --help` must answer,
-and an agent must enrol, connect over mutual TLS and unlearn in a model.  Then are measured
-
-megabytes  of the files, those of PyTorch apart
-start      CPU and clock of a new process until it has ended, and its largest memory; what takes
-           turns is called once before, so that its files are in memory
+and an agent must enrol, connect over mutual TLS and unlearn in a model.  Then are measured CPU and
+clock of a new process until it has ended, and its largest memory; what takes turns is called once
+before, so that its files are in memory.  Sizes on disk are those of `benchmarks/packages.py`.
 
 With `--reduced` nothing is installed: what the part needs is linked from this environment.
 """
@@ -36,15 +34,6 @@ STARTS: Mapping[str, Sequence[str]] = {
     "start: disinherit agent --help": ("-c", lean_install.AGENT_HELP, "agent", "--help"),
     "start: an agent, ready to dial": ("-c", "from disinherit.client.agent import agent"),
 }
-SIZES = """
-import importlib.metadata, json
-from pathlib import Path
-found = {}
-for one in importlib.metadata.distributions():
-    files = {Path(one.locate_file(file)).resolve() for file in one.files or ()}
-    found[one.name] = sum(file.stat().st_size for file in files if file.is_file())
-print(json.dumps(found))
-"""
 START = """
 import json, os, subprocess, sys, time
 started = time.perf_counter()
@@ -59,9 +48,6 @@ sys.exit(os.waitstatus_to_exitcode(status))
 From a process of its own: what is told as the memory of one that was just started is that of the
 one which started it.
 """
-
-_CAME_WITH = {"pip", "setuptools"}
-"""What an empty environment has."""
 
 
 def main() -> None:
@@ -78,12 +64,11 @@ def main() -> None:
         check(python, folder)
         rows = [
             {"what": "pip install", "seconds": round(seconds, 1)},
-            *sizes(python),
             *starts(python, 1 if options.reduced else 5),
         ]
     title = (
-        "An agent in an environment of its own: megabytes on disk, and of memory at most; seconds "
-        "of CPU and on the clock"
+        "An agent in an environment of its own: seconds of CPU and on the clock, and megabytes of "
+        "memory at most"
     )
     report(options, "agent_install", title, rows, ())
 
@@ -111,17 +96,6 @@ def check(python: str, folder: Path) -> None:
     result = lean_install.unlearn_over_tls(python, home)
     if result.outcome != upb.OUTCOME_APPLIED:
         sys.exit(f"Expected an agent there to unlearn, but: {result.error}")
-
-
-def sizes(python: str) -> Iterator[Figures]:
-    """Yield the megabytes of what is installed."""
-    found = json.loads(_run([python, "-c", SIZES]))
-    rest = {name: size for name, size in found.items() if name not in _CAME_WITH}
-    torch = rest.pop("torch")
-    yield {"what": "PyTorch", "MB on disk": round(torch / 1e6, 1)}
-    yield {"what": "everything else", "MB on disk": round(sum(rest.values()) / 1e6, 1)}
-    for name, size in sorted(rest.items(), key=lambda pair: -pair[1])[:4]:
-        yield {"what": f"of which {name}", "MB on disk": round(size / 1e6, 1)}
 
 
 def starts(python: str, turns: int) -> Iterator[Figures]:

@@ -48,6 +48,15 @@ def test_the_page_shows_the_stored_figures() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_of_the_agent_has_the_stored_figures() -> None:
+    stored = json.loads((ROOT / "docs/figures/performance/agent_install.json").read_text())
+    rows = {row["what"]: row for row in stored["rows"]}
+    agent, pytorch = rows["start: an agent, ready to dial"], rows["start: PyTorch alone"]
+    text = " ".join((ROOT / "docs/agent.md").read_text().split())
+    assert f"computes for {agent['CPU seconds']} s, {pytorch['CPU seconds']} s of them" in text
+    assert f"takes {agent['MB of memory']} MB of memory" in text
+
+
 def test_reduced_figures_do_not_replace_the_stored_ones() -> None:
     done = execute("run.py", "--reduced")
     assert done.returncode == 2
