@@ -29,6 +29,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))
+
+from tests.support.lowest_versions import BUILT_ON_PYTORCH, EXTRAS  # noqa: E402
+
 STORED = ROOT / "docs" / "figures" / "packages.json"
 PAGE = ROOT / "docs" / "packages.md"
 
@@ -240,12 +244,48 @@ def _run(words: Sequence[str], folder: Path | None = None) -> str:
     return done.stdout
 
 
+_FOR: Mapping[str, str] = {
+    "": "a network of models in one process, graphs, and the commands for files",
+    "agent": "a device that owns models; calls to a coordinator (`status`, `request`, ...); "
+    "`audit verify`",
+    "flower": "an owner in a Flower federation",
+    "server": "a coordinator (`serve`, `token`, `config`); Flower apps that forget "
+    "(`disinherit.flower`)",
+    "postgresql": "a coordinator whose database is PostgreSQL, beside `server`",
+    "ui": "the dashboard (`ui`)",
+    "deploy": "a whole fleet on one machine, kept running (`deploy up`)",
+    "simulation": "data sets, networks and Flower's simulation engine (`demo`, `run`, `bench`)",
+    "hub": "data sets of the Hugging Face hub, and folders of Parquet files or images",
+    "huggingface": "an owner's models of transformers and PEFT",
+    "mlflow": "requests as runs of MLflow (`request export --as mlflow`)",
+    "family": "the benchmark of a family of language models (`bench family`)",
+    "vision": "image networks of torchvision and timm",
+    "pretrained": "a network that starts from weights of ImageNet, which its package holds",
+}
+"""Extra -> what it is for."""
+
 _HEAD = """# Packages
 
 What an installation brings, by extra and Python, measured in empty environments. Disinherit is not
 on a package index yet: install a checkout of it, or a wheel of one. The command also runs from a
 wheel with nothing installed: `uvx --from WHEEL disinherit`, or `pipx run --spec WHEEL disinherit`.
 
+"""
+_SYSTEMS = """
+## Which Python, which system
+
+All tests run on Linux with Python 3.11. On 3.12 and 3.13 an installation without an extra and one
+with `server` were made and imported, and no other: for them only PyTorch's build with CUDA was to
+be had, of nearly 5 GB. Python 3.14 was never tried: nothing here forbids it, and packages that an
+extra brings may.
+
+Lowest versions: `make floors` runs tests on those of the direct dependencies, without an extra and
+of {lowered}. Those of PyTorch,
+{built} and the other extras were never tried; of Flower one minor version is allowed.
+
+macOS has what the code needs of a system, and nobody has tried it. Windows has not: files are
+locked with `fcntl`, and limits of a process are read with `resource`, so that commands and public
+names say in one line that they need another system. WSL is Linux; nobody has tried it either.
 """
 
 
@@ -261,6 +301,13 @@ def page(stored: Mapping[str, Any]) -> str:
         "*modules* are those of Disinherit that import without another extra; seconds are of "
         "CPU, the least of three.\n",
     ]
+    brought = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    parts.append("\n## What each extra is for\n\n| extra | for | has |\n| --- | --- | --- |\n")
+    for extra in extras():
+        lines = brought["optional-dependencies"].get(extra, ())
+        has = ", ".join(f"`{one}`" for line in lines for one in _included(line))
+        parts.append(f"| {_shown(extra)} | {_FOR[extra]} | {has} |\n")
+    parts.append(_SYSTEMS.format(lowered=_listed(EXTRAS), built=", ".join(BUILT_ON_PYTORCH)))
     rows = sorted(stored["rows"], key=lambda row: [int(n) for n in row["python"].split(".")])
     for version in dict.fromkeys(row["python"] for row in rows):
         of = [row for row in rows if row["python"] == version]
@@ -273,7 +320,7 @@ def page(stored: Mapping[str, Any]) -> str:
         order = {extra: place for place, extra in enumerate(extras())}
         for row in sorted(of, key=lambda row: order.get(row["extra"], 99)):
             cells = (
-                f"`{row['extra']}`" if row["extra"] else "none",
+                _shown(row["extra"]),
                 f"{row['packages']}",
                 f"{row['mb_torch']:,}",
                 f"{row['mb_rest']:,}",
@@ -289,6 +336,21 @@ def page(stored: Mapping[str, Any]) -> str:
         shown = line.removeprefix("error: ").removeprefix("ModuleNotFoundError: ")
         parts.append(f"| {_called(extra)} | {shown} |\n")
     return "".join(parts)
+
+
+def _shown(extra: str) -> str:
+    return f"`{extra}`" if extra else "none"
+
+
+def _included(line: str) -> list[str]:
+    """Return the extras of Disinherit that a dependency names."""
+    found = re.match(r"disinherit\[([\w,]+)\]", line)
+    return found[1].split(",") if found else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = (f"`{name}`" for name in names)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _called(extra: str) -> str:

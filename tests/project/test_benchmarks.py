@@ -48,6 +48,14 @@ def test_the_page_shows_the_stored_figures() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_of_packages_is_made_from_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what each extra is for, and which lowest versions are tried."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    packages = importlib.import_module("packages")
+    stored = json.loads(packages.STORED.read_text())
+    assert packages.PAGE.read_text() == packages.page(stored), "packages.py --render"
+
+
 def test_the_page_of_the_agent_has_the_stored_figures() -> None:
     stored = json.loads((ROOT / "docs/figures/performance/agent_install.json").read_text())
     rows = {row["what"]: row for row in stored["rows"]}

@@ -18,10 +18,11 @@ from packaging.requirements import Requirement
 
 from tests import ROOT
 
-_NOT_LOWERED = {"torch", "torchvision", "timm", "disinherit", "flwr"}
+BUILT_ON_PYTORCH = ("torchvision", "timm")
+_NOT_LOWERED = {"torch", *BUILT_ON_PYTORCH, "disinherit", "flwr"}
 """PyTorch and what is built against it; Flower has one minor version, and Ray comes with it."""
 
-_EXTRAS = ("agent", "server", "postgresql", "simulation", "hub")
+EXTRAS = ("agent", "server", "postgresql", "simulation", "hub")
 _DEFAULT_TESTS = (
     "tests/common/test_settings.py",
     "tests/common/audit/test_dsse.py",
@@ -42,7 +43,7 @@ def lowest_versions() -> Iterator[str]:
     """Yield a pin for the lowest version of every dependency."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *(line for extra in _EXTRAS for line in extras[extra])]
+    lines = [*project["dependencies"], *(line for extra in EXTRAS for line in extras[extra])]
     for line in lines:
         one = Requirement(line)
         if one.name not in _NOT_LOWERED:
