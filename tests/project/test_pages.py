@@ -151,6 +151,47 @@ def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
     assert list(dead_links(page)) == ["page.md: #other", "page.md: gone.md#"]
 
 
+def section(page: str, name: str) -> str:
+    """The part of a page from a heading up to the next one."""
+    plain = re.sub(r"^```.*?^```$", lambda one: "\n" * one[0].count("\n"), page, flags=re.S | re.M)
+    starts = [match.start() for match in re.finditer(r"^#+ ", plain, re.MULTILINE)]
+    places = {name: place for place, name in enumerate(headings(page))}
+    lines = [plain.count("\n", 0, start) for start in starts] + [page.count("\n") + 1]
+    first, end = lines[places[name] : places[name] + 2]
+    return "\n".join(page.splitlines()[first:end])
+
+
+CODE_LINK = re.compile(r"\[`(?:disinherit\.)?([^`\]]+)`\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)")
+
+
+def test_a_link_from_code_leads_to_where_it_is_explained() -> None:
+    wrong = [
+        f"{page.name}: {code}"
+        for page in pages()
+        for code, file, heading in CODE_LINK.findall(page.read_text())
+        if code not in section((page.parent / file if file else page).read_text(), heading)
+    ]
+    assert wrong == []
+
+
+def title(page: Path) -> str:
+    found = re.search(r"^# (.+)$", page.read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+def test_the_index_calls_pages_by_their_titles() -> None:
+    """But results, which it calls by what was measured, and the first page."""
+    listed = (DOCS / "README.md").read_text().partition("\n## All pages\n")[2]
+    parts = dict(re.findall(r"^### ([\w-]+)(.*?)(?=^###|\Z)", listed, re.DOTALL | re.MULTILINE))
+    assert parts.keys() == {"Tutorials", "How-to", "Reference", "Explanation", "Results", "The"}
+    for kind in ("Tutorials", "How-to", "Reference", "Explanation"):
+        for text, file in re.findall(r"^- \[(.+?)\]\(([^)]+)\)", parts[kind], re.MULTILINE):
+            assert text == title(DOCS / file), file
+    tutorials = re.findall(r"\((?:tutorial-)(\w+)\.md\)", parts["Tutorials"])
+    assert sorted(tutorials) == sorted(one.stem[9:] for one in DOCS.glob("tutorial-*.md"))
+
+
 def test_the_index_lists_every_page_once() -> None:
     parts = (DOCS / "README.md").read_text().partition("\n## All pages\n")
     listed = re.findall(r"^- \[.+?\]\(([^)#]+)\): \S", parts[2], re.MULTILINE)
