@@ -7,6 +7,7 @@ from typing import Annotated, Any, BinaryIO
 import typer
 from securesystemslib.dsse import Envelope
 
+from disinherit.cli.checked import file_to_write
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
@@ -33,7 +34,7 @@ app = Commands("Export the audit log, and verify an export.")
 @connected
 def export(
     connection: Connection,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, file_to_write(help="The file to write.")],
     request_id: Annotated[
         str, typer.Argument(metavar="[REQUEST]", help="Only entries about this request.")
     ] = "",
@@ -61,7 +62,7 @@ def export(
 @connected
 def keys(
     connection: Connection,
-    out: Annotated[Path, typer.Option(help="The file to write, PEM.")],
+    out: Annotated[Path, file_to_write(help="The file to write, PEM.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Write the coordinator's public keys to a file, oldest first.
@@ -128,7 +129,7 @@ def revoke_key(
 def attest(
     connection: Connection,
     request_id: RequestId,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, file_to_write(help="The file to write.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Write the signed attestation of a request that has ended to a file.

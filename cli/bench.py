@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.checked import checked_by, file_to_write, writable
 from disinherit.cli.commands import Commands
 from disinherit.cli.completion import names_in
 from disinherit.cli.output import Format, FormatOption, print_done, warn_line
@@ -31,6 +32,7 @@ def run(
         typer.Argument(
             help="quick, standard, paper, ..., or a TOML file; `bench list` has all.",
             autocompletion=lambda: names_in("disinherit.simulations.bench", "suites"),
+            callback=checked_by("simulations.bench.suites:load_suite"),
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for models and figures.")],
@@ -80,10 +82,12 @@ def report(
         ),
     ],
     html: Annotated[
-        Path | None, typer.Option(help="Write the HTML page here; report.html by default.")
+        Path | None,
+        file_to_write(help="Write the HTML page here; report.html by default."),
     ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write Markdown here; results.md by default.")
+        Path | None,
+        file_to_write(help="Write Markdown here; results.md by default."),
     ] = None,
     note: NoteOption = "",
     form: FormatOption = Format.TABLE,
@@ -121,7 +125,7 @@ def report(
 @app.command(epilog="Example: disinherit bench pack runs/samples docs/figures/samples.jsonl.gz")
 def pack(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
-    file: Annotated[Path, typer.Argument(help="File to write, .jsonl.gz.")],
+    file: Annotated[Path, typer.Argument(callback=writable, help="File to write, .jsonl.gz.")],
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Pack all figures of a run into one file, from which reports can be made."""
@@ -146,7 +150,7 @@ def family(
     seeds: Annotated[
         int, typer.Option(min=0, help="How many families to train; 0 to write the page only.")
     ] = 1,
-    markdown: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    markdown: Annotated[Path | None, file_to_write(help="Write the page here.")] = None,
     work: Annotated[
         Path | None,
         typer.Option(help="Keep what is finished here, so that a run that was stopped goes on."),
@@ -197,7 +201,7 @@ def overview(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or packed files.")
     ],
-    markdown: Annotated[Path, typer.Option(help="Write Markdown here.")],
+    markdown: Annotated[Path, file_to_write(help="Write Markdown here.")],
     note: NoteOption = "",
     method: Annotated[
         list[str] | None,
@@ -233,10 +237,12 @@ def scale(
         Path, typer.Argument(metavar="RUN", help="A run's folder, or a file packed from it.")
     ],
     markdown: Annotated[
-        Path | None, typer.Option(help="Write Markdown here; scale.md by default.")
+        Path | None,
+        file_to_write(help="Write Markdown here; scale.md by default."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Write the plot here; scale.svg by default.")
+        Path | None,
+        file_to_write(help="Write the plot here; scale.svg by default."),
     ] = None,
     note: NoteOption = "",
     form: FormatOption = Format.TABLE,

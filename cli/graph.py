@@ -5,8 +5,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
+from disinherit.cli.checked import STANDARD_OUTPUT, file_to_write
 from disinherit.cli.commands import Commands
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_discover import EXAMPLES as DISCOVER
@@ -26,7 +28,7 @@ from disinherit.cli.output import Format, FormatOption, QuietOption, print_json,
 from disinherit.cli.tables import Cell, print_table, state_text
 from disinherit.common.errors import GraphError, InputError
 from disinherit.common.files import write_atomic
-from disinherit.common.graph.formats import FORMATS, dump_graph
+from disinherit.common.graph.formats import BINARY, FORMATS, dump_graph
 from disinherit.common.graph.graph import InheritanceGraph
 from disinherit.common.graph.lineages import fold_versions
 from disinherit.common.graph.records import Inheritance
@@ -146,14 +148,17 @@ def export(
         typer.Option(
             "--as",
             "--format",
-            help="json, graphml, dot, png, svg, protobuf.",
-            autocompletion=lambda: [*FORMATS, "svg"],
+            click_type=click.Choice([*FORMATS, "svg"]),
+            help="For programs: json, graphml, protobuf. Drawn: dot, png, svg.",
         ),
     ],
     source: SourceArgument = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="File to write, or -; standard output by default."),
+        file_to_write(
+            metavar="FILE",
+            help="File to write, or -; standard output by default.",
+        ),
     ] = None,
     root: RootsOption = None,
     around: Annotated[
@@ -179,20 +184,20 @@ def export(
         raise InputError(f"Expected --all with --as dot, png or svg, but got --as {form}.")
     if depth is not None and not around:
         raise InputError("Expected --depth with --around MODEL, but got it alone.")
+    if out is None and form in BINARY and sys.stdout.isatty():
+        raise GraphError(
+            f"Expected --out with {form}, as a terminal cannot show it, but got none. Name a file, "
+            "or write it to the terminal all the same with --out -."
+        )
     graph = find_graph(source, connection)
     if form == "svg":
         data: str | bytes = _draw(graph, root or [], around, depth, whole=whole)
     else:
         data = dump_graph(graph, form, root or [], folded=not whole)
     content = data.encode() if isinstance(data, str) else data
-    if out is not None and out != "-":
+    if out is not None and out != STANDARD_OUTPUT:
         write_atomic(Path(out), content)
         return 0
-    if out is None and isinstance(data, bytes) and sys.stdout.isatty():
-        raise GraphError(
-            f"Expected --out with {form}, as a terminal cannot show it, but got none. Name a file, "
-            "or write it to the terminal all the same with --out -."
-        )
     sys.stdout.buffer.write(content)
     sys.stdout.flush()
     return 0

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from disinherit.cli.checked import file_to_write
 from disinherit.cli.output import (
     Format,
     FormatOption,
@@ -36,7 +37,9 @@ def discover_graph(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write an edge list of what has a direction, for graph import (.csv)."),
+        file_to_write(
+            help="Write an edge list of what has a direction, for graph import (.csv).",
+        ),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:

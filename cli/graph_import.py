@@ -1,13 +1,15 @@
 """`disinherit graph import`: families of models that others recorded, into a graph."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
 
+from disinherit.cli.checked import file_to_write
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.output import Format, FormatOption, print_json, print_line, print_rich
 from disinherit.common.errors import GraphError, InputError
@@ -54,7 +56,8 @@ def import_graph(
         typer.Option("--from", help="What the sources are."),
     ] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="A .json or .graphml file to write or to update.")
+        Path | None,
+        file_to_write(help="A .json or .graphml file to write or to update."),
     ] = None,
     store: Annotated[
         Path | None, typer.Option(help="A coordinator's database, or a folder that has one.")
@@ -94,12 +97,13 @@ def import_graph(
         raise GraphError("Expected --out or --store, but got both.")
     aliases = dict(_alias(text) for text in alias or [])
     database = None if store is None else store / "coordinator.db" if store.is_dir() else store
+    known: InheritanceGraph | Callable[[], InheritanceGraph] | None
     if database is not None:
         known = _of_database(database)
     elif out is not None:
         known = _read_file(out)
     else:
-        known = InheritanceGraph() if dry_run else gather_graph(connection)
+        known = None if dry_run else partial(gather_graph, connection)
     imported = import_families(
         sources,
         origin=Origin(origin),

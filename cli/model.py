@@ -11,6 +11,7 @@ import typer
 from disinherit.cli.commands import Commands
 from disinherit.cli.completion import complete_models, complete_owners
 from disinherit.cli.connection import Connection, connected
+from disinherit.cli.ids import check_model
 from disinherit.cli.model_export import EXPORT_EXAMPLES, export
 from disinherit.cli.model_lineage import LINEAGE_EXAMPLES, SHOW_EXAMPLES, lineage, show
 from disinherit.cli.output import (
@@ -136,6 +137,7 @@ def withdraw(
             metavar="MODEL",
             help="The version; its id becomes free again.",
             autocompletion=complete_models,
+            callback=check_model,
         ),
     ],
     form: FormatOption = Format.TABLE,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.checked import file_to_write
 from disinherit.cli.output import Format, FormatOption, print_done
 from disinherit.common.errors import InputError
 
@@ -21,7 +22,7 @@ def export(
         str, typer.Option("--id", help="The model; by the id that it was registered under, too.")
     ],
     owner: Annotated[str, typer.Option(help="Owner of the models.")],
-    out: Annotated[Path, typer.Option(help="File of weights to write, safetensors.")],
+    out: Annotated[Path, file_to_write(help="File of weights to write, safetensors.")],
     as_it_was: Annotated[
         bool,
         typer.Option(
@@ -43,8 +44,6 @@ def export(
             f"Expected the folder of an owner's models, but {folder} has no index.db. It is the "
             "one that the owner's ModelStore was opened with."
         )
-    if not out.absolute().parent.is_dir():
-        raise InputError(f"Expected a folder for {out}, but {out.absolute().parent} is none.")
     with ModelStore(folder, owner) as store:
         record = store.record(model_id) if as_it_was else store.present(model_id)
         save_checkpoint(out, store.weights(record.id))

@@ -1,12 +1,8 @@
 """`disinherit model show` and `lineage`: one model, and what it came from and became."""
 
-from typing import Annotated
-
-import typer
-
-from disinherit.cli.completion import complete_models
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.graph_tree import check_model, print_tree
+from disinherit.cli.ids import ModelId
 from disinherit.cli.lineages import describe
 from disinherit.cli.output import Format, FormatOption, as_time, print_json, print_line
 from disinherit.cli.tables import moment, print_facts
@@ -15,11 +11,6 @@ from disinherit.documents.campaign.gathering import gather_graph
 
 SHOW_EXAMPLES = "Example: disinherit model show r1"
 LINEAGE_EXAMPLES = "Example: disinherit model lineage r4"
-
-ModelId = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="Id of a version.", autocompletion=complete_models),
-]
 
 
 @connected

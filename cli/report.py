@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.checked import file_to_write
 from disinherit.cli.output import Format, FormatOption, print_json, print_rich
 from disinherit.common.errors import DataError
 from disinherit.common.files import write_atomic
@@ -20,7 +21,8 @@ EXAMPLES = "Example: disinherit report runs/demo --format json"
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run's folder.")],
     html: Annotated[
-        Path | None, typer.Option(help="Write the HTML page here; DIR/report.html by default.")
+        Path | None,
+        file_to_write(help="Write the HTML page here; DIR/report.html by default."),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:

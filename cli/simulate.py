@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from disinherit.cli.checked import checked_by
 from disinherit.cli.choices import DATASETS, print_choices
 from disinherit.cli.commands import TRAINING, options_in
 from disinherit.cli.completion import names_in
@@ -58,6 +59,7 @@ def simulate(
         str,
         typer.Argument(
             autocompletion=lambda: names_in("disinherit.simulations.scenario", "topologies"),
+            callback=checked_by("simulations.scenario.scenarios:load_scenario"),
             help="federated, federated-two-roots, federated-three-roots, distributed, "
             "distributed-back, incremental, transfer, transfer-new-head, fine-tunes, "
             "chain-N, fan-out-N, or a TOML file.",
@@ -77,6 +79,7 @@ def simulate(
         str,
         _training(
             autocompletion=lambda: list(DATASETS),
+            callback=checked_by("simulations.data.datasets:check_dataset"),
             help="mnist5k, digits, fashion-mnist, fortunes, glyphs, cifar100, tiny-imagenet, "
             "yahoo-answers, or a path.",
         ),
@@ -84,8 +87,9 @@ def simulate(
     network: Annotated[
         str | None,
         _training(
+            callback=checked_by("simulations.networks.networks:check_network"),
             help="cnn, mlp, resnet18, efficientnet-lite0, torchvision/..., timm/...; text, lstm, "
-            "transformer. By default one that fits the data."
+            "transformer. By default one that fits the data.",
         ),
     ] = None,
     clients: Annotated[int, _training(help="Number of owners.")] = 5,

@@ -5,7 +5,7 @@ recorded it: edges that were observed or registered stay, and the difference is 
 """
 
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -61,7 +61,7 @@ def import_families(
     owner: str = "local",
     aliases: Mapping[str, str] | None = None,
     at_least: float = 0.0,
-    known: InheritanceGraph | None = None,
+    known: InheritanceGraph | Callable[[], InheritanceGraph] | None = None,
     registered: bool = False,
     declare: bool = False,
     now_us: int | None = None,
@@ -74,7 +74,8 @@ def import_families(
         owner: owner of the versions that are new.
         aliases: name of a parent -> name of the model that it means.
         at_least: confidence below which an edge is listed and not recorded.
-        known: the graph to add to; `None` for an empty one.
+        known: the graph to add to, or what returns it once the sources are read; `None` for an
+            empty one.
         registered: whether owners register versions of `known`, as in a store. Then versions keep
             their times, and a version with other tensors under the id of a model is that model.
             In a file, a version may become younger to follow a new parent.
@@ -92,9 +93,9 @@ def import_families(
         InheritanceGraph(0 models, 0 edges)
     """
     check_owner(owner, GraphError)
-    graph = InheritanceGraph() if known is None else known
     evidence = Evidence()
     rows = [row for source in _outermost(sources) for row in _read(source, origin, evidence)]
+    graph = InheritanceGraph() if known is None else known() if callable(known) else known
     records = {record.id: record for record in graph.models()}
     roots = [source if source.is_dir() else source.parent for source in sources]
     ids, findings = assign_ids(evidence.models.values(), records, registered)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from disinherit.cli.checked import writable
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
 from disinherit.cli.output import print_line
@@ -15,7 +16,7 @@ from disinherit.common.audit.attestation import read_statement
 from disinherit.common.audit.dsse import read_envelope
 from disinherit.common.errors import InputError
 from disinherit.common.exports.finished import FinishedRequest, without_words
-from disinherit.common.exports.mlflow_runs import write_run
+from disinherit.common.exports.mlflow_runs import check_store, write_run
 from disinherit.common.exports.model_cards import write_section
 from disinherit.common.exports.openlineage import run_event, run_id
 from disinherit.common.files import write_atomic
@@ -73,6 +74,10 @@ def export(
     """
     if model and form is not ExportForm.CARD:
         raise InputError(f"Expected --model with --as card only, but got --as {form}.")
+    if form is ExportForm.MLFLOW:
+        check_store(out)
+    else:
+        writable(out)
     data = gather_attestation(connection, request_id)
     report = without_words(ask_report(connection, request_id))
     statement = read_statement(read_envelope(data))

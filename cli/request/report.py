@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from disinherit.cli.checked import file_to_write
 from disinherit.cli.connection import Connection, connected
 from disinherit.cli.ids import RequestId
 from disinherit.cli.output import Format, FormatOption, print_json, print_line
@@ -34,11 +33,17 @@ def report(
     request_id: RequestId,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the report as a page, ready to print, here."),
+        file_to_write(
+            metavar="FILE",
+            help="Write the report as a page, ready to print, here.",
+        ),
     ] = None,
     letter: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a letter to the person, a template, here."),
+        file_to_write(
+            metavar="FILE",
+            help="Write a letter to the person, a template, here.",
+        ),
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> int:

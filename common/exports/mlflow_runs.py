@@ -49,10 +49,7 @@ def write_run(done: FinishedRequest, place: str) -> str:
         InputError: if MLflow cannot write there, or it would be gone with this program.
         ModuleNotFoundError: without the extra `mlflow`.
     """
-    if _IN_MEMORY.fullmatch(place):
-        raise InputError(
-            f"Expected a store of MLflow that stays, but {place!r} is in memory. Give a folder."
-        )
+    check_store(place)
     with _quiet():
         from mlflow import MlflowClient
 
@@ -72,6 +69,24 @@ def write_run(done: FinishedRequest, place: str) -> str:
             raise InputError(
                 f"Expected a store of MLflow at {place}, but: {one_line(str(error), 400)}"
             ) from error
+
+
+def check_store(place: str) -> None:
+    """Refuse a store of MLflow that would be gone with this program.
+
+    Args:
+        place: as of `write_run`.
+
+    Raises:
+        InputError: if it would.
+        ModuleNotFoundError: without the extra `mlflow`.
+    """
+    if _IN_MEMORY.fullmatch(place):
+        raise InputError(
+            f"Expected a store of MLflow that stays, but {place!r} is in memory. Give a folder."
+        )
+    with _quiet():
+        import mlflow  # noqa: F401
 
 
 def _write(client: "MlflowClient", experiment: str, done: FinishedRequest) -> str:

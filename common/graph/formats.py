@@ -31,6 +31,8 @@ _WRITERS: dict[str, Callable[[InheritanceGraph], str | bytes]] = {
 _DRAWERS: dict[str, Callable[..., str | bytes]] = {"dot": to_dot, "png": to_png}
 
 FORMATS = (*_WRITERS, *_DRAWERS)
+BINARY = ("protobuf", "png")
+"""Those of `FORMATS` that are no text."""
 
 
 def load_graph(data: str | bytes, format: str) -> InheritanceGraph:

@@ -202,22 +202,38 @@ def load_dataset(source: str) -> Dataset:
         >>> digits.sample_shape, digits.class_name("3")
         ((1, 8, 8), '3')
     """
+    check_dataset(source)
     if source in _KNOWN:
         return _KNOWN[source]()
     if source in HUB:
         return _from_pool(source, load_hub(source, _local_data() / source))
+    path = Path(source)
+    if path.is_file():
+        return _load_table(path)
+    if is_folder_of_samples(path):
+        return _from_pool(path.resolve().name, read_folder(path))
+    return _load_folder(path)
+
+
+def check_dataset(source: str) -> None:
+    """Check that a data set has a name that is known, or a path that may be one; it is not read.
+
+    Args:
+        source: as of `load_dataset`.
+
+    Raises:
+        DataError: if it has not.
+    """
+    if source in known_datasets():
+        return
     path = Path(source)
     try:
         # An empty path would be the working directory.
         is_folder, is_file = bool(source) and path.is_dir(), path.is_file()
     except OSError as error:
         raise DataError(f"Expected a readable path, but got {source!r}: {error}.") from error
-    if is_folder:
-        if is_folder_of_samples(path):
-            return _from_pool(path.resolve().name, read_folder(path))
-        return _load_folder(path)
-    if is_file and path.suffix.lower() in TEXT_SUFFIXES:
-        return _load_table(path)
+    if is_folder or (is_file and path.suffix.lower() in TEXT_SUFFIXES):
+        return
     known = ", ".join(known_datasets())
     raise DataError(
         f"Expected a data set, either one of {known} or the path of a folder with four "

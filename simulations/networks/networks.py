@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from disinherit.common.errors import InputError
 from disinherit.common.models.heads import Head, HeadLayer
+from disinherit.common.text import did_you_mean
 from disinherit.simulations.data.datasets import Dataset
 from disinherit.simulations.networks import efficientnet
 from disinherit.simulations.networks.resnet import WIDTHS, resnet18_features
@@ -214,6 +215,7 @@ def check_network(name: str) -> None:
         raise InputError(
             f"Expected a network among {', '.join(known)}, cnn-N or mlp-N (N times as wide, 2 to "
             f"64), torchvision/... or timm/..., but got {name!r}."
+            f"{did_you_mean(name, known)}"
         )
 
 

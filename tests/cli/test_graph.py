@@ -111,7 +111,7 @@ def test_wrong_input_prints_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.count("\n") == 1
-    assert printed.err.startswith("error: Expected")
+    assert printed.err.startswith(("error: Expected", "error: Invalid value"))
     assert named in printed.err
 
 

@@ -103,6 +103,9 @@ def parse(words: list[str]) -> click.Context:
     name, context, rest = "disinherit", None, words
     while True:
         command = command.load() if isinstance(command, LazyCommand) else command
+        for one in command.params:
+            if not one.is_eager:
+                one.callback = None  # it would look for files of the reader
         context = command.make_context(name, list(rest), context)
         if not isinstance(command, click.Group):
             return context
