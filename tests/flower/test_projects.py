@@ -1,5 +1,6 @@
 """Projects of Flower apps: their names, and that two of one package never share models."""
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,18 @@ def trained(models: Path, app: Path) -> list[str]:
         grid = AppGrid(load("flower_app.client_app").app, 2, config=config)
         load("flower_app.server_app").app(grid, context_of(config))
     return sorted(path.name for path in models.iterdir() if path.is_dir())
+
+
+def test_an_app_of_others_functions_is_of_the_project_that_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: None
+) -> None:
+    """Its model and its data may be of a library that several projects have."""
+    text = (
+        "from flwr.clientapp import ClientApp\nfrom torch.nn import Identity\n"
+        "from disinherit.flower import owner_app\n"
+        "app = owner_app(ClientApp(), model=Identity, data=Identity)\n"
+    )
+    (write(tmp_path) / PACKAGE / "client_app.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    functions = importlib.import_module(f"{PACKAGE}.client_app").app.functions
+    assert (functions.name, functions.package) == ("me.one", "torch")
