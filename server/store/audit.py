@@ -36,8 +36,21 @@ _AT_A_TIME = 500
 # Made once: to make such a statement anew takes longer than to execute it.
 _INSERT = WriteQuery(insert(AUDIT))
 _OF_ALL = select(func.max(AUDIT.c.sequence))
-_OF_REQUEST = _OF_ALL.where(AUDIT.c.request_id == bindparam("request"))
-_OF_KINDS = _OF_REQUEST.where(
+
+# The end of an index, and not a maximum: PostgreSQL may look for that among all entries, from the
+# log's end.  Of a request without entries, it finds another's.
+_UP_TO_REQUEST = (
+    select(AUDIT.c.request_id, AUDIT.c.sequence)
+    .where(AUDIT.c.request_id <= bindparam("request"))
+    .order_by(AUDIT.c.request_id.desc(), AUDIT.c.sequence.desc())
+    .limit(1)
+    .subquery()
+)
+_OF_REQUEST = select(_UP_TO_REQUEST.c.sequence).where(
+    _UP_TO_REQUEST.c.request_id == bindparam("request")
+)
+_OF_KINDS = _OF_ALL.where(
+    AUDIT.c.request_id == bindparam("request"),
     AUDIT.c.model_id.in_(bindparam("models", expanding=True)),
     AUDIT.c.kind.in_(bindparam("kinds", expanding=True)),
 )

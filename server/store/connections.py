@@ -48,12 +48,28 @@ def open_sqlite(address: URL, file: Path | None) -> tuple[Engine, Engine]:
 def open_server(address: URL) -> tuple[Engine, Engine]:
     """Return what begins transactions on a server that read, and such that write."""
     engine = create_engine(address, **_POOL)
+    event.listen(engine, "connect", _configure_server)
     _ask_after_rest(engine)
     # A writer must see what was committed while it waited.
     return (
         engine.execution_options(isolation_level="REPEATABLE READ"),
         engine.execution_options(isolation_level="READ COMMITTED"),
     )
+
+
+def _configure_server(connection: Any, _: object) -> None:
+    """Have rows looked up by their keys, as all statements but those of whole tables do.
+
+    A server that has not counted the rows since most of them came, as in its first hour, expects
+    joins of whole tables, and reads these for each generation of a recursive query: 32 ms for 45
+    descendants among 13,000 edges, where 0.4 are enough.
+    """
+    connection.autocommit = True
+    cursor = connection.cursor()
+    for setting in ("enable_hashjoin = off", "enable_mergejoin = off", "random_page_cost = 1.1"):
+        cursor.execute(f"SET {setting}")
+    cursor.close()
+    connection.autocommit = False
 
 
 def _ask_after_rest(engine: Engine) -> None:
