@@ -37,6 +37,9 @@ _PLANNED = Query(
     select(PLANNED_ROOTS.c.record).where(PLANNED_ROOTS.c.request_id == bindparam("request"))
 )
 
+_KEPT = 2**15
+"""Rows that are kept: those of a campaign over ten thousand versions, with their edges."""
+
 _KEPT_BYTES = 4096
 """Size of a row, at most, that is kept once it has been read."""
 
@@ -54,7 +57,7 @@ def _reader(kind: type[M], convert: Callable[[M], V], what: str) -> Callable[[by
         except GraphError as error:
             raise StoreError(f"Expected a sound {what} in the database, but: {error}") from error
 
-    kept = functools.lru_cache(maxsize=4096)(read)
+    kept = functools.lru_cache(maxsize=_KEPT)(read)
     return lambda data: kept(data) if len(data) <= _KEPT_BYTES else read(data)
 
 
