@@ -164,7 +164,8 @@ class Agents:
     async def _answer(self, sent: pb.AgentTask, fetch: Callable[..., Any]) -> bytes:
         task: Any = ACTIONS[sent.action].task.FromString(sent.task)
         for packet in getattr(task, "fishers", ()):
-            await _fetched(fetch, packet.digest)
+            if packet.digest not in sent.blobs:
+                await _fetched(fetch, packet.digest)
         if sent.action == "query.notice":
             notice = unlearning_pb2.NoticeReply(model_ids=[one.model_id for one in task.models])
             return notice.SerializeToString()

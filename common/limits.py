@@ -98,6 +98,12 @@ PACKET = Limit(
     "bytes",
     "a Fisher packet beside its values, 9 bytes for each that is registered, and its class names",
 )
+ALONG = Limit(
+    "packets along",
+    16 * _KIB,
+    "bytes",
+    "Fisher packets that come along with a task of an agent; it fetches larger ones",
+)
 REASON = Limit("reason", 1000, "characters", "the reason of a request, of a decision, of a failure")
 REQUEST = Limit("request", 3 * _MIB, "bytes", "one request")
 PAGE = Limit("page", _MIB, "bytes", "one page of a list, unless a single item is larger")

@@ -1,5 +1,7 @@
 """The runner of an agent: carries out one task at a time, in its own thread, by handlers."""
 
+import functools
+import hashlib
 import queue
 import threading
 from collections import OrderedDict
@@ -55,7 +57,7 @@ class Runner:
     Args:
         owner: name of the owner of the models on this device.
         open_owner: opens the owner.
-        downloads: fetches the Fisher packets.
+        downloads: fetches the Fisher packets that do not come along with a task.
         answer: called with every answer, from the runner's thread.
         policy: conditions on released Fisher information, in addition to the owner's own.
         acceptance: conditions on changes that are added to models, likewise.
@@ -135,12 +137,18 @@ class Runner:
             message = ACTIONS[task.action].task.FromString(task.task)
         except DecodeError as error:
             raise InputError(f"Expected a well-formed task, but it is damaged: {error}.") from error
-        attach_tensors(message, self._downloads.get)
+        attach_tensors(message, functools.partial(self._blob, task))
         with self._open_owner() as owner:
             check_owner(owner.store.owner, self._owner)
             reply = handler(owner, message)
         self._downloads.keep_only(self._needed_digests(task.task_id))
         return reply
+
+    def _blob(self, task: pb.AgentTask, digest: str) -> bytes:
+        """Return a blob that came along with a task, or is downloaded."""
+        along: bytes = task.blobs.get(digest, b"")
+        whole = hashlib.sha256(along).hexdigest() == digest
+        return along if whole else self._downloads.get(digest)
 
     def _needed_digests(self, done: str) -> set[str]:
         """Return the digests that waiting tasks will need."""

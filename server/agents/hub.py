@@ -229,8 +229,7 @@ class Hub:
     def post(
         self,
         owner: str,
-        action: str,
-        task: bytes,
+        task: pb.AgentTask,
         done: Callable[[Reply], None],
         most_bytes: int = ANSWER.most,
     ) -> str | None:
@@ -238,23 +237,22 @@ class Hub:
 
         Args:
             owner: the owner.
-            action: the action.
-            task: the serialised task.
+            task: the task, which is given an id.
             done: called once, from another thread, with the answer.
             most_bytes: maximum size of the answer.
 
         Returns:
             The task's id, or `None` if the agent is not connected; the task is then not kept.
         """
-        message = pb.AgentTask(task_id=uuid.uuid4().hex, action=action, task=task)
+        task.task_id = uuid.uuid4().hex
         with self._lock:
             session = self._sessions.get(owner)
             if session is None:
                 return None
-            self._waiting[message.task_id] = _Waiting(owner, done, most_bytes)
-            self._open[owner][message.task_id] = message
-            session.send(message)
-        return message.task_id
+            self._waiting[task.task_id] = _Waiting(owner, done, most_bytes)
+            self._open[owner][task.task_id] = task
+            session.send(task)
+        return task.task_id
 
     def drop(self, task_id: str) -> None:
         """Drop an open task; a later answer is ignored."""

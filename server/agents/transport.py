@@ -2,17 +2,19 @@
 
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 from google.protobuf.message import DecodeError
 
+from disinherit.common.limits import ALONG
 from disinherit.common.text import one_line
 from disinherit.common.wire.messages import ACTIONS
 from disinherit.server.agents.blobs import Blobs
 from disinherit.server.agents.hub import Hub, Reply
 from disinherit.server.transport.base import Answer, Ask, not_connected
 from disinherit.server.transport.sizes import most_bytes
+from disinherit.v1 import agents_pb2 as pb
 
 GRACE_SECONDS = 20.0
 """Time for an agent that disconnected during a task to reconnect."""
@@ -44,8 +46,12 @@ class AgentTransport:
             offers.callback(self._drop_all, waiting)
             for ask in asks:
                 offers.enter_context(self._blobs.offered(ask.owner, ask.tensors))
-                data = ask.task.SerializeToString(deterministic=True)
-                task_id = self._hub.post(ask.owner, ask.action, data, replies.put, most_bytes(ask))
+                task = pb.AgentTask(
+                    action=ask.action,
+                    task=ask.task.SerializeToString(deterministic=True),
+                    blobs=ask.tensors if _are_small(ask.tensors) else {},
+                )
+                task_id = self._hub.post(ask.owner, task, replies.put, most_bytes(ask))
                 if task_id is None:
                     unconnected.append(ask)
                 else:
@@ -84,6 +90,10 @@ class AgentTransport:
             for task_id, ask in waiting.items()
             if ask.owner in lost
         ]
+
+
+def _are_small(blobs: Mapping[str, bytes]) -> bool:
+    return sum(map(len, blobs.values())) <= ALONG.most
 
 
 def _unreachable(ask: Ask, reason: str) -> Answer:

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64isinherit/v1/agents.proto\x12\rdisinherit.v1\":\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\"3\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05owner\x18\x02 \x01(\t\"j\n\tFromAgent\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.disinherit.v1.HelloH\x00\x12+\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x19.disinherit.v1.AnswerPartH\x00\x42\t\n\x07\x63ontent\"b\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\r\n\x05hours\x18\x04 \x01(\t\x12\x18\n\x10\x62ytes_per_second\x18\x05 \x01(\x04\"H\n\nAnswerPart\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"i\n\x07ToAgent\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.disinherit.v1.WelcomeH\x00\x12(\n\x04task\x18\x02 \x01(\x0b\x32\x18.disinherit.v1.AgentTaskH\x00\x42\t\n\x07\x63ontent\"\x1a\n\x07Welcome\x12\x0f\n\x07time_us\x18\x01 \x01(\x03\":\n\tAgentTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\x0c\".\n\x0c\x46\x65tchRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"$\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05total\x18\x02 \x01(\x04\x32\xc9\x01\n\x06\x41gents\x12\x42\n\x05\x45nrol\x12\x1b.disinherit.v1.EnrolRequest\x1a\x1c.disinherit.v1.EnrolResponse\x12=\n\x05Serve\x12\x18.disinherit.v1.FromAgent\x1a\x16.disinherit.v1.ToAgent(\x01\x30\x01\x12<\n\x05\x46\x65tch\x12\x1b.disinherit.v1.FetchRequest\x1a\x14.disinherit.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64isinherit/v1/agents.proto\x12\rdisinherit.v1\":\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\"3\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\r\n\x05owner\x18\x02 \x01(\t\"j\n\tFromAgent\x12%\n\x05hello\x18\x01 \x01(\x0b\x32\x14.disinherit.v1.HelloH\x00\x12+\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x19.disinherit.v1.AnswerPartH\x00\x42\t\n\x07\x63ontent\"b\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x0f\n\x07release\x18\x03 \x01(\t\x12\r\n\x05hours\x18\x04 \x01(\t\x12\x18\n\x10\x62ytes_per_second\x18\x05 \x01(\x04\"H\n\nAnswerPart\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"i\n\x07ToAgent\x12)\n\x07welcome\x18\x01 \x01(\x0b\x32\x16.disinherit.v1.WelcomeH\x00\x12(\n\x04task\x18\x02 \x01(\x0b\x32\x18.disinherit.v1.AgentTaskH\x00\x42\t\n\x07\x63ontent\"\x1a\n\x07Welcome\x12\x0f\n\x07time_us\x18\x01 \x01(\x03\"\x9c\x01\n\tAgentTask\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\x0c\x12\x32\n\x05\x62lobs\x18\x04 \x03(\x0b\x32#.disinherit.v1.AgentTask.BlobsEntry\x1a,\n\nBlobsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\".\n\x0c\x46\x65tchRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"$\n\x05\x43hunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05total\x18\x02 \x01(\x04\x32\xc9\x01\n\x06\x41gents\x12\x42\n\x05\x45nrol\x12\x1b.disinherit.v1.EnrolRequest\x1a\x1c.disinherit.v1.EnrolResponse\x12=\n\x05Serve\x12\x18.disinherit.v1.FromAgent\x1a\x16.disinherit.v1.ToAgent(\x01\x30\x01\x12<\n\x05\x46\x65tch\x12\x1b.disinherit.v1.FetchRequest\x1a\x14.disinherit.v1.Chunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'disinherit.v1.agents_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_AGENTTASK_BLOBSENTRY']._loaded_options = None
+  _globals['_AGENTTASK_BLOBSENTRY']._serialized_options = b'8\001'
   _globals['_ENROLREQUEST']._serialized_start=45
   _globals['_ENROLREQUEST']._serialized_end=103
   _globals['_ENROLRESPONSE']._serialized_start=105
@@ -45,12 +47,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOAGENT']._serialized_end=545
   _globals['_WELCOME']._serialized_start=547
   _globals['_WELCOME']._serialized_end=573
-  _globals['_AGENTTASK']._serialized_start=575
-  _globals['_AGENTTASK']._serialized_end=633
-  _globals['_FETCHREQUEST']._serialized_start=635
-  _globals['_FETCHREQUEST']._serialized_end=681
-  _globals['_CHUNK']._serialized_start=683
-  _globals['_CHUNK']._serialized_end=719
-  _globals['_AGENTS']._serialized_start=722
-  _globals['_AGENTS']._serialized_end=923
+  _globals['_AGENTTASK']._serialized_start=576
+  _globals['_AGENTTASK']._serialized_end=732
+  _globals['_AGENTTASK_BLOBSENTRY']._serialized_start=688
+  _globals['_AGENTTASK_BLOBSENTRY']._serialized_end=732
+  _globals['_FETCHREQUEST']._serialized_start=734
+  _globals['_FETCHREQUEST']._serialized_end=780
+  _globals['_CHUNK']._serialized_start=782
+  _globals['_CHUNK']._serialized_end=818
+  _globals['_AGENTS']._serialized_start=821
+  _globals['_AGENTS']._serialized_end=1022
 # @@protoc_insertion_point(module_scope)

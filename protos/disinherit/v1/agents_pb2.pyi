@@ -3,8 +3,10 @@
 isort:skip_file
 How owners on edge devices take part: `disinherit agent` dials out, the coordinator never does."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -207,26 +209,54 @@ Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
 class AgentTask(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class BlobsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.bytes
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.bytes = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TASK_ID_FIELD_NUMBER: _builtins.int
     ACTION_FIELD_NUMBER: _builtins.int
     TASK_FIELD_NUMBER: _builtins.int
+    BLOBS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     action: _builtins.str
     """As on Flower: the name before the colon in the comment of a task in unlearning.proto."""
     task: _builtins.bytes
-    """The serialised task. Fisher packets come without their tensors, which are to be fetched by
-    their digests.
+    """The serialised task. Fisher packets come without their tensors, which are blobs, named by their
+    digests.
     """
+    @_builtins.property
+    def blobs(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
+        """SHA-256, hexadecimal -> a blob. Small ones come along, so that an agent that has them need not
+        ask again; it fetches the others.
+        """
+
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         action: _builtins.str = ...,
         task: _builtins.bytes = ...,
+        blobs: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "task", b"task", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "blobs", b"blobs", "task", b"task", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,11 +1,13 @@
 """The runner: one task at a time, each once while it is remembered, and a clean stop."""
 
+import hashlib
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -32,7 +34,10 @@ class Desk:
         self.free.set()
         self.busy = threading.Event()
 
+        self.fetched: list[str] = []
+
         def fetch(digest: str, offset: int) -> Iterator[agents_pb2.Chunk]:
+            self.fetched.append(digest)
             raise Stopped
 
         def open_owner() -> PointsOwner:
@@ -49,8 +54,15 @@ class Desk:
             ReleasePolicy(min_forget_samples=25),
         )
 
-    def submit(self, task_id: str, action: str = "evaluate.panel", task: bytes = PANEL) -> None:
-        self.runner.submit(agents_pb2.AgentTask(task_id=task_id, action=action, task=task))
+    def submit(
+        self,
+        task_id: str,
+        action: str = "evaluate.panel",
+        task: bytes = PANEL,
+        blobs: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
+        sent = agents_pb2.AgentTask(task_id=task_id, action=action, task=task, blobs=blobs)
+        self.runner.submit(sent)
 
     def answer(self) -> TaskAnswer:
         return self.answers.get(timeout=30.0)
@@ -147,3 +159,15 @@ def test_an_agent_imports_no_heavy_packages() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_packet_that_comes_along_whole_is_not_fetched(whole: bool, desk: Desk) -> None:
+    """One that is damaged is."""
+    digest = hashlib.sha256(b"packet").hexdigest()
+    task = pb.UnlearnTask(fishers=[pb.FisherPacket(digest=digest)])
+    blobs = {digest: b"packet" if whole else b"packed"}
+    desk.submit("a", "train.unlearn", task.SerializeToString(), blobs)
+    desk.runner.stop(30.0)
+    assert desk.fetched == ([] if whole else [digest])
+    assert desk.answers.empty() is not whole

@@ -251,7 +251,7 @@ def test_an_agent_cannot_answer_tasks_of_another_owner(side: AgentsSide, anna: I
     session = Session("ben")
     side.hub.connect(session)
     replies: list[object] = []
-    task_id = side.hub.post("ben", "query.identify", b"", replies.append)
+    task_id = side.hub.post("ben", pb.AgentTask(action="query.identify"), replies.append)
     assert task_id is not None
     forged = pb.FromAgent(answer=pb.AnswerPart(task_id=task_id, data=b"forged", last=True))
     with Caller(side, anna) as caller:

@@ -3,14 +3,17 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from disinherit.server.agents import transport
 from disinherit.server.agents.transport import AgentTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.states import TaskState
 from disinherit.server.transport.base import Answer, Ask
+from disinherit.v1 import agents_pb2
 from disinherit.v1 import unlearning_pb2 as pb
 from tests.support.agent import AgentsSide, wait_for
 from tests.support.campaign import AFFECTED, NAMES, World, copy, make_request
@@ -39,9 +42,26 @@ def digests(world: World) -> dict[str, tuple[str, str]]:
     }
 
 
+@pytest.mark.parametrize("along", [True, False])
 def test_a_campaign_over_agents_equals_one_in_process(
-    built: Path, tmp_path: Path, world: World, side: AgentsSide
+    along: bool,
+    built: Path,
+    tmp_path: Path,
+    world: World,
+    side: AgentsSide,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Packets come along with the task, or are fetched."""
+    fetched: list[str] = []
+    chunks = side.blobs.chunks
+
+    def noted(owner: str, digest: str, offset: int) -> Iterator[agents_pb2.Chunk]:
+        fetched.append(owner)
+        return chunks(owner, digest, offset)
+
+    monkeypatch.setattr(side.blobs, "chunks", noted)
+    if not along:
+        monkeypatch.setattr(transport, "ALONG", replace(transport.ALONG, most=0))
     with copy(built, tmp_path / "direct") as direct:
         direct.coordinator.submit(make_request())
         assert direct.coordinator.run("q").changed
@@ -58,6 +78,7 @@ def test_a_campaign_over_agents_equals_one_in_process(
     assert set(world.states().values()) == {TaskState.VERIFIED}
     assert digests(world) == expected
     assert expected.keys() == set(AFFECTED)
+    assert (not fetched) is along
     leftovers = [path for name in NAMES for path in side.root.glob(f"state-{name}/downloads/*")]
     assert leftovers == []
 
