@@ -16,6 +16,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+_LARGE_TABLE = 2**16
+"""Values of a table whose gradient is made of the rows that were looked up."""
+
+_SPARSE_DEVICES = ("cpu", "cuda")
+"""Devices for which PyTorch has sparse gradients."""
+
 
 def widest(device: torch.device) -> torch.dtype:
     """Return the most precise dtype of a device."""
@@ -63,6 +69,32 @@ def right_norm_gradients(model: nn.Module) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def sparse_tables(model: nn.Module) -> Iterator[None]:
+    """Give large embedding tables gradients of the rows that were looked up, within the block.
+
+    A sample looks up a few of a vocabulary's rows, and a gradient of all of them is the largest
+    tensor of many a language model.  Where the table is used in other ways, too, as one that is
+    tied to the output layer, the gradient is of all rows as before.
+    """
+    tables = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        and not module.sparse
+        and not module.scale_grad_by_freq
+        and module.weight.numel() >= _LARGE_TABLE
+        and module.weight.device.type in _SPARSE_DEVICES
+    ]
+    for table in tables:
+        table.sparse = True
+    try:
+        yield
+    finally:
+        for table in tables:
+            table.sparse = False
 
 
 def _watch(_: nn.Module, __: object, output: Tensor) -> None:

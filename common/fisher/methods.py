@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import grad, vmap
 
 from disinherit.common.errors import FisherError
-from disinherit.common.fisher.gradients import residuals, right_norm_gradients
+from disinherit.common.fisher.gradients import residuals, right_norm_gradients, sparse_tables
 from disinherit.common.fisher.layers import Sink, needs_dims, rule_for
 from disinherit.common.fisher.sums import MOST_ELEMENTS, Batch, Sums
 from disinherit.common.models.forward import (
@@ -268,14 +268,13 @@ class SamplesMethod:
     def _add_one_by_one(self, batch: Batch, rows: slice, sums: Sums) -> None:
         for i in range(rows.start, rows.stop):
             one = slice(i, i + 1)
-            with torch.enable_grad(), right_norm_gradients(self._model):
+            with torch.enable_grad(), right_norm_gradients(self._model), sparse_tables(self._model):
                 logits = check_logits(self._model(*(t[one] for t in batch.inputs)), 1)
             if not logits.requires_grad:
                 continue
             directions, scales = residuals(logits, batch.targets[one])
 
             def add(name: str, gradient: Tensor, scale: Tensor = scales[0], i: int = i) -> None:
-                gradient = gradient.to_dense() if gradient.is_sparse else gradient
                 sums.add_sample(name, batch, gradient, scale, i)
 
             with taken_gradients(self._parameters, add):

@@ -168,11 +168,17 @@ class Sums:
         Args:
             name: name of the parameter.
             batch: the batch.
-            gradient: g `[*shape]`, in any floating-point dtype.
+            gradient: g `[*shape]`, in any floating-point dtype; sparse by rows for a table.
             scale: the factor s that was split off the residuals, a scalar.
             sample: index of the sample.
         """
         total, scale = self._totals[name], scale.to(self.dtype)
+        if gradient.is_sparse and gradient.sparse_dim() == 1:
+            gradient = gradient.coalesce()
+            places = gradient.indices()[0] + sample * len(gradient)
+            self.add_lookups(name, batch, places, gradient.values().to(self.dtype) * scale)
+            return
+        gradient = gradient.to_dense() if gradient.is_sparse else gradient
         if self._clip_norm is not None or gradient.numel() < _LARGE:
             whole = gradient.unsqueeze(0).to(self.dtype) * scale
             self.add(name, batch, whole, slice(sample, sample + 1))
