@@ -7,6 +7,7 @@ result is, SQLAlchemy takes ten times as long as SQLite takes to execute it.
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import CompoundSelect, Connection, Delete, Insert, Select, Update
@@ -92,8 +93,7 @@ class WriteQuery:
         made = self._made.get(db.dialect.name)
         if made is None:
             made = self._made[db.dialect.name] = _Texts(self._statement, db.dialect, list(rows[0]))
-        filled = [made.filled(values) for values in rows]
-        text, given = filled[0][0], [values for _, values in filled]
+        text, given = made.filled_rows(rows)
         if db.dispatch.before_cursor_execute:  # somebody wants to know of every statement
             return db.exec_driver_sql(text, given if len(rows) > 1 else given[0]).rowcount
 
@@ -176,6 +176,20 @@ class _Texts:
         given = {**self._fixed, **values}
         flat = [given[name] if at is None else given[name][at] for name, at in places]
         return text, tuple(flat) if names is None else dict(zip(names, flat, strict=True))
+
+    def filled_rows(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
+        """Return the text for rows with the same names and numbers of values, and their values."""
+        text, first = self.filled(rows[0])
+        rest = rows[1:]
+        if self._many or self._fixed or not rest:
+            return text, [first, *(self.filled(values)[1] for values in rest)]
+        if isinstance(first, dict):
+            return text, list(rows)
+        _, places, _ = self._known[()]
+        names = [name for name, _ in places]
+        if len(names) == 1:
+            return text, [(values[names[0]],) for values in rows]
+        return text, list(map(itemgetter(*names), rows))
 
     def _expanded(
         self, values: Mapping[str, Any], sizes: tuple[int, ...]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, delete, event, insert, select
+from sqlalchemy import bindparam, delete, event, insert, select, text, update
 
 from disinherit.common.errors import StoreError
 from disinherit.common.graph.records import Inheritance, InheritanceKind, ModelRecord
@@ -141,3 +141,35 @@ def test_an_error_of_the_driver_is_one_of_the_store(store: CoordinatorStore) -> 
         put.run(db, row, row)
     with store.reading() as db:
         assert Query(select(HOLDINGS)).all(db, {}) == []
+
+
+def test_many_rows_are_written_as_each_by_itself(store: CoordinatorStore) -> None:
+    """Whether values stand for one parameter, for several, for many at a time, or beside a fixed
+    one.
+    """
+    many = MODELS.c.id.in_(bindparam("ids", expanding=True))
+    renamed = update(MODELS).where(MODELS.c.id == bindparam("model")).values(owner=bindparam("who"))
+    fixed = update(MODELS).where(MODELS.c.id == bindparam("model")).values(owner="fixed")
+    named = update(MODELS).where(many).values(owner=bindparam("who"))
+    held = Query(select(MODELS.c.id, MODELS.c.owner).order_by(MODELS.c.id))
+    statements: list[tuple[Any, list[dict[str, Any]]]] = [
+        (renamed, [{"model": f"m{i}", "who": f"w{i}"} for i in range(4)]),
+        (fixed, [{"model": f"m{i}"} for i in range(3)]),
+        (named, [{"ids": [f"m{i}", f"m{i + 1}"], "who": f"w{i}"} for i in range(3)]),
+    ]
+    for statement, rows in statements:
+        with store.writing() as db:
+            before = held.all(db, {})
+            db.execute(text("SAVEPOINT before"))
+            for row in rows:
+                WriteQuery(statement).run(db, row)
+            expected = held.all(db, {})
+            db.execute(text("ROLLBACK TO before"))
+            assert WriteQuery(statement).run(db, *rows) >= len(rows)
+            assert held.all(db, {}) == expected != before
+    taken = WriteQuery(delete(HOLDINGS).where(HOLDINGS.c.model_id == bindparam("model")))
+    put = WriteQuery(insert(HOLDINGS))
+    with store.writing() as db:
+        put.run(db, *({"class_digest": "c", "model_id": f"m{i}"} for i in range(4)))
+        assert taken.run(db, *({"model": f"m{i}"} for i in range(3))) == 3
+        assert [row.model_id for row in Query(select(HOLDINGS)).all(db, {})] == ["m3"]
