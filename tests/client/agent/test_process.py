@@ -14,6 +14,7 @@ import pytest
 
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.store.store import ModelStore
+from disinherit.common.limits import ALONG
 from disinherit.server.agents import blobs, transport
 from disinherit.server.transport.base import Answer, Ask
 from disinherit.v1 import agents_pb2
@@ -56,7 +57,7 @@ def offsets(side: AgentsSide, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(side.blobs, "chunks", watched)
     monkeypatch.setattr(blobs, "CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr(transport, "ALONG", replace(transport.ALONG, most=0))
+    monkeypatch.setattr(transport, "ALONG", replace(ALONG, most=0))
     return begun
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from disinherit.common.limits import ALONG
 from disinherit.server.agents import transport
 from disinherit.server.agents.transport import AgentTransport
 from disinherit.server.campaign.coordinator import Coordinator
@@ -61,7 +62,7 @@ def test_a_campaign_over_agents_equals_one_in_process(
 
     monkeypatch.setattr(side.blobs, "chunks", noted)
     if not along:
-        monkeypatch.setattr(transport, "ALONG", replace(transport.ALONG, most=0))
+        monkeypatch.setattr(transport, "ALONG", replace(ALONG, most=0))
     with copy(built, tmp_path / "direct") as direct:
         direct.coordinator.submit(make_request())
         assert direct.coordinator.run("q").changed
