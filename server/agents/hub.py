@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -74,7 +74,7 @@ class Session:
         self.peer = peer
         self.details = details
         self._wake = wake
-        self._outgoing: deque[pb.AgentTask] = deque()
+        self._outgoing: dict[str, pb.AgentTask] = {}
         self._woken = False
         self.certificate = b""
         self.parts: dict[str, bytearray] = {}
@@ -84,7 +84,7 @@ class Session:
 
     def send(self, task: pb.AgentTask) -> None:
         """Queue a task."""
-        self._outgoing.append(task)
+        self._outgoing[task.task_id] = task
         if not self._woken:
             self._woken = True
             self._wake()
@@ -97,8 +97,15 @@ class Session:
     def taken(self) -> Iterator[pb.AgentTask]:
         """Yield the queued tasks; `wake` is called for those that come later."""
         self._woken = False
-        while self._outgoing:
-            yield self._outgoing.popleft()
+        for task_id in list(self._outgoing):
+            task = self._outgoing.pop(task_id, None)
+            if task is not None:  # nobody withdrew it meanwhile
+                yield task
+
+    def withdraw(self, task_id: str) -> None:
+        """Forget a task that is not open any more: also one that the agent never takes."""
+        self._outgoing.pop(task_id, None)
+        self.parts.pop(task_id, None)
 
 
 class Hub:
@@ -273,7 +280,6 @@ class Hub:
                 or waiting is None
                 or waiting.owner != session.owner
             ):
-                session.parts.pop(part.task_id, None)
                 return
             data = session.parts.setdefault(part.task_id, bytearray())
             data += part.data
@@ -283,7 +289,6 @@ class Hub:
                 return
             else:
                 error = part.error
-            del session.parts[part.task_id]
             self._end(part.task_id)
         answer = b"" if error else bytes(data)
         del data  # may be a gigabyte
@@ -297,3 +302,6 @@ class Hub:
             del tasks[task_id]
             if not tasks:
                 del self._open[ended.owner]
+            session = self._sessions.get(ended.owner)
+            if session is not None:
+                session.withdraw(task_id)
