@@ -85,7 +85,9 @@ class Gate:
     ) -> None:
         self._total, self._each, self._what = total.most, each.most, what
         self._patience, self._of_callers = patience, of_callers
+        # Calls of each caller: all, and those that have a place or share their caller's.
         self._here: Counter[Hashable] = Counter()
+        self._inside: Counter[Hashable] = Counter()
         self._places = asyncio.Semaphore(total.most)
 
     def guard(self, handler: Handler, caller: AsyncCaller) -> Handler:
@@ -112,20 +114,19 @@ class Gate:
         who = await caller(context)
         if self._here[who] >= self._each:
             await self._refuse(context, f"{self._each} {self._what} of one caller")
-        entered = self._of_callers and who in self._here
         self._here[who] += 1
         try:
-            if not entered:
-                entered = await self._enter()
-            if not entered:
+            if not (self._of_callers and who in self._inside) and not await self._enter():
                 await self._refuse(context, f"{self._total} {self._what}")
-            return await behaviour(messages, context)
+            self._inside[who] += 1
+            try:
+                return await behaviour(messages, context)
+            finally:
+                _less(self._inside, who)
+                if not (self._of_callers and who in self._inside):
+                    self._places.release()
         finally:
-            self._here[who] -= 1
-            if not self._here[who]:
-                del self._here[who]
-            if entered and not (self._of_callers and who in self._here):
-                self._places.release()
+            _less(self._here, who)
 
     async def _enter(self) -> bool:
         """Take a place, in the order in which calls came, and return whether there was one."""
@@ -142,6 +143,13 @@ class Gate:
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             f"Expected at most {full} at a time. Try again later.",
         )
+
+
+def _less(counts: "Counter[Hashable]", who: Hashable) -> None:
+    """Count one less, and nobody of whom there is none."""
+    counts[who] -= 1
+    if not counts[who]:
+        del counts[who]
 
 
 async def _first(behaviour: AsyncBehaviour, _: Any, context: AsyncContext) -> Any:

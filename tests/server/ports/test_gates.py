@@ -45,7 +45,7 @@ class Calls:
         gate = Gate(limit(INSIDE), limit(EACH), "streams", patience, of_callers=of_callers)
         self.leaving = asyncio.Event()
         handler: Any = grpc.stream_unary_rpc_method_handler(cast("Any", self._answer))
-        self._guarded: Any = gate.guard(handler, caller).stream_unary
+        self.guarded: Any = gate.guard(handler, caller).stream_unary
 
     async def _answer(self, _: object, context: Context) -> str:
         await self.leaving.wait()
@@ -56,7 +56,7 @@ class Calls:
     async def enter(self, who: str) -> "tuple[Context, asyncio.Task[str]]":
         """A call, inside or refused."""
         context = Context(who)
-        task = asyncio.create_task(self._guarded(None, context))
+        task = asyncio.create_task(self.guarded(None, context))
         await asyncio.sleep(0.01)
         return context, task
 
@@ -152,5 +152,31 @@ def test_a_caller_who_is_here_may_come_again_where_all_places_are_taken() -> Non
             assert (await calls.enter(f"other-{number}"))[0].code is None
         assert (await calls.enter("late"))[0].code is grpc.StatusCode.RESOURCE_EXHAUSTED
         calls.leaving.set()
+
+    asyncio.run(act())
+
+
+def test_a_caller_who_is_being_refused_has_no_place_to_share() -> None:
+    """A second call was let in while the first was told so, and gave a place back it had not."""
+
+    class Telling(Context):
+        async def abort(self, code: grpc.StatusCode, details: str) -> None:
+            await asyncio.sleep(0.01)  # the network takes its time
+            await super().abort(code, details)
+
+    async def act() -> None:
+        calls = Calls(of_callers=True)
+        inside = [(await calls.enter(f"owner-{number}"))[1] for number in range(INSIDE)]
+        late = [Telling("late"), Telling("late")]
+        tried = [asyncio.create_task(calls.guarded(None, context)) for context in late]
+        calls.leaving.set()
+        await asyncio.gather(*tried, *inside, return_exceptions=True)
+        assert [one.code for one in late] == 2 * [grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+        calls.leaving.clear()
+        again = [await calls.enter(f"other-{number}") for number in range(INSIDE + 1)]
+        assert [context.code is None for context, _ in again] == [True] * INSIDE + [False]
+        calls.leaving.set()
+        await asyncio.gather(*(task for _, task in again), return_exceptions=True)
 
     asyncio.run(act())
