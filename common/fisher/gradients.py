@@ -77,24 +77,43 @@ def sparse_tables(model: nn.Module) -> Iterator[None]:
 
     A sample looks up a few of a vocabulary's rows, and a gradient of all of them is the largest
     tensor of many a language model.  Where the table is used in other ways, too, as one that is
-    tied to the output layer, the gradient is of all rows as before.
+    tied to the output layer, the gradient is of all rows as before.  So it is where something else
+    than its own parameter would have to do with such a gradient: a hook of the parameter, or what
+    the table is computed from.
     """
     tables = [
         module
         for module in model.modules()
         if isinstance(module, nn.Embedding)
+        and type(module).forward is nn.Embedding.forward
+        and "forward" not in vars(module)
         and not module.sparse
         and not module.scale_grad_by_freq
-        and module.weight.numel() >= _LARGE_TABLE
-        and module.weight.device.type in _SPARSE_DEVICES
     ]
-    for table in tables:
-        table.sparse = True
+    handles = [table.register_forward_pre_hook(_begin_lookup) for table in tables]
+    handles += [table.register_forward_hook(_end_lookup) for table in tables]
     try:
         yield
     finally:
+        for handle in handles:
+            handle.remove()
         for table in tables:
-            table.sparse = False
+            table.sparse = False  # also where a lookup failed
+
+
+def _begin_lookup(table: nn.Embedding, _: object) -> None:
+    weight: Tensor = table.weight  # as of this call: a function may have put another there
+    table.sparse = (
+        type(weight) is nn.Parameter
+        and not weight._backward_hooks
+        and not weight._post_accumulate_grad_hooks
+        and weight.numel() >= _LARGE_TABLE
+        and weight.device.type in _SPARSE_DEVICES
+    )
+
+
+def _end_lookup(table: nn.Embedding, *_: object) -> None:
+    table.sparse = False
 
 
 def _watch(_: nn.Module, __: object, output: Tensor) -> None:

@@ -173,7 +173,7 @@ class Sums:
             sample: index of the sample.
         """
         total, scale = self._totals[name], scale.to(self.dtype)
-        if gradient.is_sparse and gradient.sparse_dim() == 1:
+        if gradient.is_sparse and gradient.sparse_dim() == gradient.dense_dim() == 1:
             gradient = gradient.coalesce()
             places = gradient.indices()[0] + sample * len(gradient)
             self.add_lookups(name, batch, places, gradient.values().to(self.dtype) * scale)

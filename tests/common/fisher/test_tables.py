@@ -5,7 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.parametrize import register_parametrization
 
+from disinherit.common.errors import FisherError
 from disinherit.common.fisher import gradients, sums
 from disinherit.common.fisher.diagonal import fisher_diagonal
 from disinherit.common.fisher.methods import SamplesMethod
@@ -50,12 +55,64 @@ class Tied(Reader):
         return words + (words @ self.embed.weight.T).softmax(2) @ self.embed.weight
 
 
+class Tanh(nn.Module):
+    """What a table is computed from; its gradient is of whole tensors only."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.tanh(values)
+
+
+class Computing(nn.Embedding):
+    """A table that computes its rows itself."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, torch.tanh(self.weight), sparse=self.sparse)
+
+
+class Substituted(Reader):
+    """A table whose rows are put in its place for one call."""
+
+    def words(self, tokens: Tensor) -> Tensor:
+        rows = {"weight": torch.tanh(self.embed.weight)}
+        found: Tensor = functional_call(self.embed, rows, (tokens,))
+        return found
+
+
+class Asking(Reader):
+    """A lookup of its own, as its table does it."""
+
+    def words(self, tokens: Tensor) -> Tensor:
+        return F.embedding(tokens, torch.tanh(self.embed.weight), sparse=self.embed.sparse)
+
+
+def changed(change: Callable[[Reader], object]) -> Callable[[], nn.Module]:
+    def make() -> nn.Module:
+        model = Reader()
+        change(model)
+        return model
+
+    return make
+
+
+def without_first(gradient: Tensor) -> Tensor:
+    gradient = gradient.clone()
+    gradient[:3] = 0
+    return gradient
+
+
 MODELS: list[tuple[Callable[[], nn.Module], bool]] = [
     (Reader, True),
     (lambda: Reader(padding_idx=0), True),
     (Twice, True),
     (Tied, False),
     (lambda: Reader(scale_grad_by_freq=True), False),
+    (changed(lambda model: setattr(model, "embed", Computing(ROWS, WIDTH))), False),
+    (Substituted, False),
+    (Asking, False),
+]
+COMPUTED: list[Callable[[nn.Module], object]] = [
+    weight_norm,
+    lambda table: register_parametrization(table, "weight", Tanh()),
 ]
 
 
@@ -90,6 +147,38 @@ def test_sums_are_those_of_whole_gradients(
         torch.testing.assert_close(value, expected[name])
     assert dense == [not sparse] * len(TOKENS)
     assert not model.get_submodule("embed").sparse
+
+
+@pytest.mark.parametrize("compute", COMPUTED)
+def test_what_a_table_is_computed_from_has_whole_gradients(
+    compute: Callable[[nn.Module], object], dense: list[bool]
+) -> None:
+    """PyTorch has no gradients of rows for most of what a table may be computed by."""
+    model = changed(lambda model: compute(model.embed))().double()
+    found = fisher_diagonal(model, [(TOKENS, TARGETS)], scope="all", per_class=True)
+    expected = oracle(model, TOKENS, TARGETS)
+    for name, value in all_sums(found).items():
+        torch.testing.assert_close(value, expected[name])
+    assert dense == []  # it is no parameter itself
+
+
+def test_hooks_of_a_table_get_whole_gradients(dense: list[bool]) -> None:
+    model = Reader().double()
+    model.embed.weight.register_hook(without_first)
+    found = fisher_diagonal(model, [(TOKENS, TARGETS)], scope="all", per_class=True)
+    expected = oracle(model, TOKENS, TARGETS)["embed.weight"][found.classes]
+    expected[:, :3] = 0
+    torch.testing.assert_close(found.sums["embed.weight"], expected)
+    assert dense == [True] * len(TOKENS)
+
+
+def test_a_lookup_that_fails_leaves_no_trace(dense: list[bool]) -> None:
+    model = Reader().double()
+    with pytest.raises(FisherError, match="out of range"):
+        fisher_diagonal(model, [(TOKENS + ROWS, TARGETS)], scope="all")
+    assert not model.embed.sparse
+    assert not model.embed._forward_hooks
+    assert not model.embed._forward_pre_hooks
 
 
 @pytest.mark.parametrize("options", [{"clip_norm": 1e-3}, {"factored": True}, {"per_class": False}])
