@@ -4,6 +4,7 @@ Output is ordered by age and id, so equal graphs give equal bytes. Input is chec
 of a graph, and must be complete (`InheritanceGraph.validate`).
 """
 
+import functools
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,10 @@ _STATUSES = {one: graph_pb2.ModelStatus.Value(f"MODEL_STATUS_{one.name}") for on
 _KINDS = {
     one: graph_pb2.InheritanceKind.Value(f"INHERITANCE_KIND_{one.name}") for one in InheritanceKind
 }
+
+
+_FEW = 1000
+"""Class names, at most, that versions share in memory."""
 
 
 def record_to_proto(
@@ -81,9 +86,10 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
     """
     provenance = None
     if message.HasField("provenance"):
+        counts = message.provenance.samples_per_class
         provenance = Provenance(
             message.provenance.dataset,
-            message.provenance.samples_per_class,
+            {name: counts[name] for name in _names(tuple(sorted(counts)))},
             message.provenance.sample_set_digest,
         )
     scale = None
@@ -94,7 +100,7 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
         id=message.id,
         owner=message.owner,
         architecture=message.architecture,
-        labels=tuple(message.labels),
+        labels=_names(tuple(message.labels)),
         digest=message.digest,
         created_us=message.created_us,
         provenance=provenance,
@@ -102,6 +108,16 @@ def record_from_proto(message: graph_pb2.ModelRecord) -> ModelRecord:
         status=_member(_STATUSES, message.status, f"model {message.id!r}"),
         fisher_scale=scale,
     )
+
+
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the same names, which most versions have in common: most of a record's memory."""
+    return _kept_names(names) if len(names) <= _FEW else names
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return names
 
 
 def inheritance_to_proto(edge: Inheritance) -> graph_pb2.Inheritance:
