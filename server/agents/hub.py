@@ -11,6 +11,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from disinherit.common.limits import ANSWER
 from disinherit.server.store.presence import Details, MeasuredDownload
@@ -41,6 +42,19 @@ class _Waiting:
     owner: str
     done: Callable[[Reply], None]
     most_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """An open task, and blobs that come along, which tasks of other agents share in memory."""
+
+    task: pb.AgentTask
+    along: Mapping[str, bytes]
+
+    def message(self) -> pb.AgentTask:
+        message = pb.AgentTask(blobs=self.along)
+        message.MergeFrom(self.task)
+        return message
 
 
 class Session:
@@ -74,7 +88,7 @@ class Session:
         self.peer = peer
         self.details = details
         self._wake = wake
-        self._outgoing: dict[str, pb.AgentTask] = {}
+        self._outgoing: dict[str, _Posted] = {}
         self._woken = False
         self.certificate = b""
         self.parts: dict[str, bytearray] = {}
@@ -82,9 +96,9 @@ class Session:
         self.refused = False
         self.closed = False
 
-    def send(self, task: pb.AgentTask) -> None:
+    def send(self, posted: _Posted) -> None:
         """Queue a task."""
-        self._outgoing[task.task_id] = task
+        self._outgoing[posted.task.task_id] = posted
         if not self._woken:
             self._woken = True
             self._wake()
@@ -98,9 +112,9 @@ class Session:
         """Yield the queued tasks; `wake` is called for those that come later."""
         self._woken = False
         for task_id in list(self._outgoing):
-            task = self._outgoing.pop(task_id, None)
-            if task is not None:  # nobody withdrew it meanwhile
-                yield task
+            posted = self._outgoing.pop(task_id, None)
+            if posted is not None:  # nobody withdrew it meanwhile
+                yield posted.message()
 
     def withdraw(self, task_id: str) -> None:
         """Forget a task that is not open any more: also one that the agent never takes."""
@@ -121,7 +135,7 @@ class Hub:
         self._sessions: dict[str, Session] = {}
         self._left: dict[str, float] = {}
         self._waiting: dict[str, _Waiting] = {}
-        self._open: defaultdict[str, dict[str, pb.AgentTask]] = defaultdict(dict)
+        self._open: defaultdict[str, dict[str, _Posted]] = defaultdict(dict)
         self._downloads: dict[str, MeasuredDownload] = {}
         # The answer of `present`, until it changes.
         self._present: Mapping[str, Details] | None = None
@@ -189,8 +203,8 @@ class Hub:
             self._sessions[session.owner] = session
             self._left.pop(session.owner, None)
             self._present = None
-            for task in self._open.get(session.owner, {}).values():
-                session.send(task)
+            for posted in self._open.get(session.owner, {}).values():
+                session.send(posted)
         if old is not None:
             old.replaced = True
             old.close()
@@ -239,6 +253,7 @@ class Hub:
         task: pb.AgentTask,
         done: Callable[[Reply], None],
         most_bytes: int = ANSWER.most,
+        along: Mapping[str, bytes] = MappingProxyType({}),
     ) -> str | None:
         """Send a task to an owner's agent.
 
@@ -247,18 +262,20 @@ class Hub:
             task: the task, which is given an id.
             done: called once, from another thread, with the answer.
             most_bytes: maximum size of the answer.
+            along: SHA-256 -> blobs that come along with it.
 
         Returns:
             The task's id, or `None` if the agent is not connected; the task is then not kept.
         """
         task.task_id = uuid.uuid4().hex
+        posted = _Posted(task, along)
         with self._lock:
             session = self._sessions.get(owner)
             if session is None:
                 return None
             self._waiting[task.task_id] = _Waiting(owner, done, most_bytes)
-            self._open[owner][task.task_id] = task
-            session.send(task)
+            self._open[owner][task.task_id] = posted
+            session.send(posted)
         return task.task_id
 
     def drop(self, task_id: str) -> None:

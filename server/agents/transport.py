@@ -49,9 +49,9 @@ class AgentTransport:
                 task = pb.AgentTask(
                     action=ask.action,
                     task=ask.task.SerializeToString(deterministic=True),
-                    blobs=ask.tensors if _are_small(ask.tensors) else {},
                 )
-                task_id = self._hub.post(ask.owner, task, replies.put, most_bytes(ask))
+                along = ask.tensors if _are_small(ask.tensors) else {}
+                task_id = self._hub.post(ask.owner, task, replies.put, most_bytes(ask), along)
                 if task_id is None:
                     unconnected.append(ask)
                 else:

@@ -48,3 +48,16 @@ def test_parts_of_an_answer_are_kept_no_longer_than_its_task() -> None:
     hub.receive(session, pb.AnswerPart(task_id=task_id, data=bytes(100), last=True))
     assert not session.parts
     assert not REPLIES
+
+
+def test_what_comes_along_is_copied_when_its_task_is_taken() -> None:
+    """Ten thousand agents' tasks with 16 kB each took 180 MB until all had answered."""
+    hub = Hub()
+    session = Session("anna")
+    hub.connect(session)
+    along = {"digest": b"as it was"}
+    task_id = hub.post("anna", pb.AgentTask(action="a", task=b"t"), REPLIES.append, along=along)
+    along["digest"] = b"as it is"
+    (sent,) = session.taken()
+    assert dict(sent.blobs) == {"digest": b"as it is"}
+    assert (sent.task_id, sent.action, sent.task) == (task_id, "a", b"t")
