@@ -28,6 +28,9 @@ _IN_LINE_SECONDS = 30.0
 _LONGEST_WAIT = 10
 """How many times the wait for one answer a pass takes in answers at most."""
 
+_SENT_MEANWHILE = 1000
+"""Messages that leave, at least, while a pass waits for one answer."""
+
 _KEPT_SECONDS = 600.0
 """How long an answer is kept; its campaign may be paused meanwhile."""
 
@@ -47,7 +50,8 @@ class Mailbox:
     Args:
         transport: carries the messages; each message is open there at most once.
         arrived: called from another thread whenever an answer has arrived.
-        wait: seconds to wait for the next answer before an "awaited" one.
+        wait: seconds to wait for the next answer before an "awaited" one; as long again for each
+            thousand messages.
         withheld: seconds until withheld Fisher information is requested again automatically.
     """
 
@@ -86,14 +90,16 @@ class Mailbox:
             self._send({key: open_asks[key] for key in new}, timeout)
         for key in waiting:
             yield _busy(open_asks.pop(key))
+        # They leave one after the other, and the first may be answered before the last has left.
+        wait = self._wait * (1 + len(open_asks) / _SENT_MEANWHILE)
         now = time.monotonic()
-        deadline, latest = now + self._wait, now + _LONGEST_WAIT * self._wait
+        deadline, latest = now + wait, now + _LONGEST_WAIT * wait
         while open_asks:
             found = self._take(open_asks, deadline)
             if not found:
                 break
             yield from found
-            deadline = min(time.monotonic() + self._wait, latest)
+            deadline = min(time.monotonic() + wait, latest)
         for ask in open_asks.values():
             yield _awaited(ask)
 

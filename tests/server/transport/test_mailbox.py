@@ -173,3 +173,15 @@ def test_abandoned_answers_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> Non
     list(mailbox.ask(ask("anna"), 30.0))
     arrived.wait()
     assert len(slow.asked) == 2
+
+
+def test_a_pass_waits_longer_for_many_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of ten thousand was answered before the last had left, and none was taken in."""
+    monkeypatch.setattr(module, "_SENT_MEANWHILE", 1)
+    owners = [f"owner-{number}" for number in range(100)]
+    slow = Slow(*owners)
+    leaves = threading.Timer(1.0, lambda: [gate.set() for gate in slow.gates.values()])
+    leaves.start()
+    mailbox = Mailbox(slow, lambda: None, wait=0.2)
+    assert all(answer.reply is not None for answer in mailbox.ask(ask(*owners), 30.0))
+    leaves.join()
