@@ -50,7 +50,11 @@ def rendered() -> str:
 def _summary(stored: Mapping[str, Stored], earlier: list[Stored]) -> str:
     before = {c["what"]: c["value"] for content in earlier for c in content["claims"]}
     claims = sorted(
-        (claim for content in stored.values() for claim in content["claims"]),
+        (
+            claim | {"script": _script(name)}
+            for name, content in stored.items()
+            for claim in content["claims"]
+        ),
         key=lambda claim: claim["target"],
     )
     rows = [
@@ -60,10 +64,20 @@ def _summary(stored: Mapping[str, Stored], earlier: list[Stored]) -> str:
             *(cell(v) for v in (before.get(claim["what"]), claim["limit"], claim["value"])),
             wanted(claim),
             "yes" if _holds(claim) else "no",
+            f"[{claim['script']}](../benchmarks/{claim['script']})",
         ]
         for claim in claims
     ]
-    return _markdown(["target", "figure", "before", "limit", "now", "wanted", "met"], rows)
+    columns = ["target", "figure", "before", "limit", "now", "wanted", "met", "script"]
+    return _markdown(columns, rows)
+
+
+def _script(name: str) -> str:
+    """Return the benchmark that stored some figures; those of a device have its name behind."""
+    found = f"{name.removesuffix('_cuda')}.py"
+    if not (FIGURES.parents[2] / "benchmarks" / found).is_file():
+        raise ValueError(f"Expected the benchmark of {name}, but there is no benchmarks/{found}.")
+    return found
 
 
 def _holds(claim: Mapping[str, Any]) -> bool:
