@@ -198,7 +198,8 @@ def length(tensors: Iterable[Tensor]) -> float:
     for value in tensors:
         if value.is_floating_point():
             for (piece,) in _pieces([value], _PIECE):
-                square += float(piece.to(widest(piece.device)).square().sum())
+                wide = piece.to(widest(piece.device), copy=True)
+                square += float(wide.square_().sum())
     return math.sqrt(square)
 
 
