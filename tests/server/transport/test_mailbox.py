@@ -180,7 +180,12 @@ def test_a_pass_waits_longer_for_many_messages(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(module, "_SENT_MEANWHILE", 1)
     owners = [f"owner-{number}" for number in range(100)]
     slow = Slow(*owners)
-    leaves = threading.Timer(1.0, lambda: [gate.set() for gate in slow.gates.values()])
+
+    def answer_all() -> None:
+        for gate in slow.gates.values():
+            gate.set()
+
+    leaves = threading.Timer(1.0, answer_all)
     leaves.start()
     mailbox = Mailbox(slow, lambda: None, wait=0.2)
     assert all(answer.reply is not None for answer in mailbox.ask(ask(*owners), 30.0))
