@@ -34,7 +34,7 @@ from disinherit.flower.owner_apps import DIGESTS, RECORD, OwnerApp
 from disinherit.flower.places import SERVER, folder_of, place_of
 from disinherit.flower.recording import opened_store
 from disinherit.flower.repeated_rounds import RepeatedRounds
-from disinherit.flower.trained import Trained, check_trained, nothing_trained
+from disinherit.flower.trained import TrainedUpdates, check_trained, nothing_trained
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.campaign.remedies import EXACT
 from disinherit.server.campaign.result import CampaignResult
@@ -190,7 +190,7 @@ class _Asked:
         self._grid = grid
         self._nodes = nodes
         self._timeout = timeout
-        self._trained = Trained(graph)
+        self._trained = TrainedUpdates(graph)
         if lost := self._trained.lost:
             _log.warning(
                 "%d updates were not kept by their nodes, so what they learned stays: %s",

@@ -20,7 +20,7 @@ from disinherit.flower.trainings import Trainings
 from disinherit.server.store.store import CoordinatorStore
 
 
-class Trained:
+class TrainedUpdates:
     """The updates that nodes trained.
 
     Args:
@@ -113,7 +113,7 @@ def check_request(app: str, packages: Collection[str], asked: AskedFor) -> None:
     check_trained(app, packages)
     store = CoordinatorStore(records_of(app))
     try:
-        trained = Trained(store.graph())
+        trained = TrainedUpdates(store.graph())
     finally:
         store.close()
     if not trained.owners:
