@@ -9,16 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Self
 
+import pytest
+
 from disinherit.client.agent import AgentConfig, Identity, enrol
 from disinherit.client.agent.agent import Agent
 from disinherit.client.owner.owner import Owner
+from disinherit.common.limits import ALONG
+from disinherit.server.agents import transport
 from disinherit.server.agents.authority import CertificateAuthority
 from disinherit.server.agents.fleet import Fleet, FleetSettings
 from disinherit.server.store.database import Database
+from disinherit.v1 import agents_pb2 as pb
 from tests import ROOT
 from tests.support.agent_owner import open_points
 
@@ -29,6 +35,24 @@ def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not come to hold in time"
         time.sleep(0.02)
+
+
+def note_downloads(side: "AgentsSide", patch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that gets the offset of each download that begins."""
+    begun: list[int] = []
+    chunks = side.blobs.chunks
+
+    def noted(owner: str, digest: str, offset: int) -> Iterator[pb.Chunk]:
+        begun.append(offset)
+        return chunks(owner, digest, offset)
+
+    patch.setattr(side.blobs, "chunks", noted)
+    return begun
+
+
+def send_none_along(patch: pytest.MonkeyPatch) -> None:
+    """Have agents download all packets, also small ones."""
+    patch.setattr(transport, "ALONG", replace(ALONG, most=0))
 
 
 class AgentsSide:

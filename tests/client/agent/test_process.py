@@ -7,19 +7,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from disinherit.client.actions.unlearn import unlearn
 from disinherit.client.store.store import ModelStore
-from disinherit.common.limits import ALONG
 from disinherit.server.agents import blobs, transport
 from disinherit.server.transport.base import Answer, Ask
-from disinherit.v1 import agents_pb2
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.agent import AgentsSide, wait_for
+from tests.support.agent import AgentsSide, note_downloads, send_none_along, wait_for
 from tests.support.client_tasks import apart, collect, make_method, make_task
 from tests.support.owner import LABELS, PointsOwner
 
@@ -48,17 +45,9 @@ def side(tmp_path: Path) -> Iterator[AgentsSide]:
 @pytest.fixture
 def offsets(side: AgentsSide, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The offsets at which downloads began."""
-    begun: list[int] = []
-    chunks = side.blobs.chunks
-
-    def watched(owner: str, digest: str, offset: int) -> Iterator[agents_pb2.Chunk]:
-        begun.append(offset)
-        return chunks(owner, digest, offset)
-
-    monkeypatch.setattr(side.blobs, "chunks", watched)
     monkeypatch.setattr(blobs, "CHUNK_BYTES", CHUNK)
-    monkeypatch.setattr(transport, "ALONG", replace(ALONG, most=0))
-    return begun
+    send_none_along(monkeypatch)
+    return note_downloads(side, monkeypatch)
 
 
 def make_unlearning(root: Path) -> pb.UnlearnTask:

@@ -3,20 +3,16 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from disinherit.common.limits import ALONG
-from disinherit.server.agents import transport
 from disinherit.server.agents.transport import AgentTransport
 from disinherit.server.campaign.coordinator import Coordinator
 from disinherit.server.states import TaskState
 from disinherit.server.transport.base import Answer, Ask
-from disinherit.v1 import agents_pb2
 from disinherit.v1 import unlearning_pb2 as pb
-from tests.support.agent import AgentsSide, wait_for
+from tests.support.agent import AgentsSide, note_downloads, send_none_along, wait_for
 from tests.support.campaign import AFFECTED, NAMES, World, copy, make_request
 from tests.support.owner import PointsOwner
 
@@ -53,16 +49,9 @@ def test_a_campaign_over_agents_equals_one_in_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Packets come along with the task, or are fetched."""
-    fetched: list[str] = []
-    chunks = side.blobs.chunks
-
-    def noted(owner: str, digest: str, offset: int) -> Iterator[agents_pb2.Chunk]:
-        fetched.append(owner)
-        return chunks(owner, digest, offset)
-
-    monkeypatch.setattr(side.blobs, "chunks", noted)
+    fetched = note_downloads(side, monkeypatch)
     if not along:
-        monkeypatch.setattr(transport, "ALONG", replace(ALONG, most=0))
+        send_none_along(monkeypatch)
     with copy(built, tmp_path / "direct") as direct:
         direct.coordinator.submit(make_request())
         assert direct.coordinator.run("q").changed
