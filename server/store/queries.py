@@ -7,7 +7,6 @@ result is, SQLAlchemy takes ten times as long as SQLite takes to execute it.
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import CompoundSelect, Connection, Delete, Insert, Select, Update
@@ -180,16 +179,12 @@ class _Texts:
     def filled_rows(self, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[Any]]:
         """Return the text for rows with the same names and numbers of values, and their values."""
         text, first = self.filled(rows[0])
-        rest = rows[1:]
-        if self._many or self._fixed or not rest:
-            return text, [first, *(self.filled(values)[1] for values in rest)]
-        if isinstance(first, dict):
+        if self._many or self._fixed:
+            return text, [first, *(self.filled(values)[1] for values in rows[1:])]
+        if isinstance(first, dict):  # by name, as rows are
             return text, list(rows)
-        _, places, _ = self._known[()]
-        names = [name for name, _ in places]
-        if len(names) == 1:
-            return text, [(values[names[0]],) for values in rows]
-        return text, list(map(itemgetter(*names), rows))
+        names = [name for name, _ in self._known[()][1]]
+        return text, [tuple([values[name] for name in names]) for values in rows]
 
     def _expanded(
         self, values: Mapping[str, Any], sizes: tuple[int, ...]

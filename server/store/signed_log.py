@@ -259,21 +259,19 @@ class SignedLog:
             head: the head.
         """
         with self._lock:
-            if head.epoch == self._epoch and self._has(head):
+            if self._has(head, self._epoch):
                 return ""  # each answer of a pass shows the head that the pass began with
             mark = self.follow()
-            if not head.signature or head.epoch < mark.epoch:
-                return ""
-            if head.epoch == mark.epoch and self._has(head):
+            if not head.signature or head.epoch < mark.epoch or self._has(head, mark.epoch):
                 return ""
         if not self._is_own(head):
             return ""
         return f"owner {owner} was shown entry {head.entries} with hash {head.hash}"
 
-    def _has(self, head: LogHead) -> bool:
-        """Return whether the checked entries include one with the number and hash of a head."""
-        last = head.entries
-        return 0 < last <= self._chain.count and self._chain.hash(last) == head.hash
+    def _has(self, head: LogHead, epoch: int) -> bool:
+        """Return whether the checked entries of an epoch include the last one of a head."""
+        known = head.epoch == epoch and 0 < head.entries <= self._chain.count
+        return known and self._chain.hash(head.entries) == head.hash
 
     def _is_own(self, head: LogHead) -> bool:
         with self._database.reading() as db:
